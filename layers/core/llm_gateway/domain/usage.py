@@ -1,0 +1,83 @@
+"""What a provider counted, and the record of one request that is kept of it."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+Status = Literal["open", "settled", "failed", "abandoned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one provider call, in the convention of OpenAI's `usage` object.
+
+    `input_tokens` includes everything that was read, cached or written to a cache or not;
+    `output_tokens` includes reasoning and audio. The others say how many of those were of a kind
+    that is billed at a price of its own. `estimated` is true where the provider gave no count.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    """Written to a prompt cache that lives five minutes (or of unstated life)."""
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    cached_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An exact price in US dollars. `usd` is None where the price book has no price: never silently free."""
+
+    usd: Decimal | None
+    price_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call to one deployment. `latency_ms` runs to its last byte; `error` is a code of `errors.py`."""
+
+    provider: str
+    model: str
+    status: int | None
+    error: str | None
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request, as the ledger keeps it: the truth about who asked what, and what it cost.
+
+    Times are Unix milliseconds, `expires_at` is Unix seconds: past it, an `open` record belongs to the sweep.
+    """
+
+    request_id: str
+    at_ms: int
+    endpoint: str
+    key: str | None
+    """The key's name, never the key."""
+    key_id: str | None
+    team: str | None
+    user: str | None
+    requested_model: str
+    provider: str
+    routed_model: str
+    stream: bool
+    status: Status
+    expires_at: int
+    tags: dict[str, str] = field(default_factory=dict)
+    answered_model: str | None = None
+    finish_reason: str | None = None
+    http_status: int | None = None
+    error_code: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: Decimal | None = None
+    reserved_usd: Decimal | None = None
+    price_version: str | None = None
+    latency_ms: int | None = None
+    ttft_ms: int | None = None
+    attempts: tuple[Attempt, ...] = ()

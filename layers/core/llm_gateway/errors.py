@@ -1,0 +1,179 @@
+"""Every error a caller can meet, and what it looks like on the wire.
+
+GatewayError                                  status  type                    code
+├── InvalidRequest                            400     invalid_request_error   (given, or none)
+│   ├── BodyTooLarge                          413     invalid_request_error   request_too_large
+│   ├── RouteNotFound                         404     invalid_request_error   unknown_url
+│   └── MethodNotAllowed                      405     invalid_request_error   method_not_allowed
+├── AuthenticationFailed                      401     authentication_error    invalid_api_key
+├── PermissionDenied                          403     permission_error        (given)
+├── NotFound                                  404     invalid_request_error   not_found
+│   └── ModelNotFound                         404     invalid_request_error   model_not_found
+├── RateLimited                               429     rate_limit_error        rate_limit_exceeded
+├── InternalFailure                           500     server_error            internal_error
+├── Unavailable                               503     server_error            service_unavailable
+└── UpstreamError                             (any)   provider's own          provider's own
+    ├── UpstreamRejected                      4xx     provider's own          provider's own
+    ├── UpstreamFailed                        502     server_error            upstream_error
+    │   ├── UpstreamUnreachable               502     server_error            upstream_unreachable
+    │   ├── UpstreamMalformed                 502     server_error            upstream_malformed
+    │   └── UpstreamCut                       502     server_error            upstream_cut
+    ├── UpstreamUnavailable                   503     server_error            upstream_unavailable
+    └── UpstreamTimeout                       504     server_error            upstream_timeout
+
+One class is one HTTP status with one OpenAI `type` and `code`; a provider's answer may narrow
+`code`, `param` and message. `GatewayError.envelope` is the only place where the body is made.
+
+Source of the envelope: https://platform.openai.com/docs/guides/error-codes
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """An error with an HTTP status and an OpenAI envelope.
+
+    `retry_after` is in seconds and becomes the `Retry-After` header; `headers` are added as they are.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        type: str | None = None,  # noqa: A002 - the envelope's own name
+        status: int | None = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.error_code = code if code is not None else self.code
+        self.error_type = type or self.type
+        self.http_status = status or self.status
+        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+
+    def envelope(self) -> dict[str, Any]:
+        """The body: `{"error": {message, type, param, code}}`."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.error_type,
+                "param": self.param,
+                "code": self.error_code,
+            }
+        }
+
+    def response_headers(self) -> dict[str, str]:
+        """The headers this error adds to its answer; `Retry-After` in whole seconds, rounded up."""
+        headers = dict(self.headers)
+        if self.retry_after is not None:
+            headers["retry-after"] = str(max(0, -int(-self.retry_after // 1)))
+        return headers
+
+
+class InvalidRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+    code = None
+
+
+class BodyTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class RouteNotFound(InvalidRequest):
+    status = 404
+    code = "unknown_url"
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+
+
+class AuthenticationFailed(GatewayError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class PermissionDenied(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
+
+
+class NotFound(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class RateLimited(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class InternalFailure(GatewayError):
+    status = 500
+
+
+class Unavailable(GatewayError):
+    status = 503
+    code = "service_unavailable"
+
+
+class UpstreamError(GatewayError):
+    """Something between the gateway and the provider, or the provider's own word, went wrong."""
+
+    status = 502
+    code = "upstream_error"
+
+
+class UpstreamRejected(UpstreamError):
+    """The provider refused the request; its status, code, param and message are kept."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = None
+
+
+class UpstreamFailed(UpstreamError):
+    pass
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    code = "upstream_unreachable"
+
+
+class UpstreamMalformed(UpstreamFailed):
+    code = "upstream_malformed"
+
+
+class UpstreamCut(UpstreamFailed):
+    code = "upstream_cut"
+
+
+class UpstreamUnavailable(UpstreamError):
+    status = 503
+    code = "upstream_unavailable"
+
+
+class UpstreamTimeout(UpstreamError):
+    status = 504
+    code = "upstream_timeout"

@@ -1,0 +1,42 @@
+"""Typed settings: the only reader of the environment.
+
+Everything is optional here; what a deployment needs is set by `template.yaml`, what a laptop needs by `llm_gateway.local`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """One process's settings. Field aliases are the environment's names."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    stack: str = Field("llm-gateway", alias="STACK_NAME")
+    registry_table: str = Field("llm-gateway-registry", alias="REGISTRY_TABLE")
+    ledger_table: str = Field("llm-gateway-ledger", alias="LEDGER_TABLE")
+    usage_table: str = Field("llm-gateway-usage", alias="USAGE_TABLE")
+    cache_table: str = Field("llm-gateway-cache", alias="CACHE_TABLE")
+    region: str = Field("us-east-1", alias="AWS_REGION")
+    aws_endpoint_url: str | None = Field(None, alias="AWS_ENDPOINT_URL")
+    auth: Literal["keys", "none"] = Field("keys", alias="AUTH")
+    log_level: str = Field("INFO", alias="LOG_LEVEL")
+    log_format: Literal["json", "text"] = Field("json", alias="LOG_FORMAT")
+    docs: bool = Field(False, alias="DOCS")
+    environment: dict[str, str] = Field(default_factory=dict)
+    """What people are used to setting for providers: LLM_PROVIDER, LLM_MODEL, *_BASE_URL, *_ENDPOINT, …; never a key."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """Raises `pydantic.ValidationError`, which names the variable at fault."""
+        known = {name: value for name, value in environ.items() if value != ""}
+        return cls.model_validate({**known, "environment": provider_environment(known)})
+
+
+def provider_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that shape providers; those that hold a key are left out."""
+    endings = ("_BASE_URL", "_ENDPOINT", "_API_VERSION", "_API_BASE")
+    names = {"LLM_PROVIDER", "LLM_MODEL", "AWS_REGION", "OR_SITE_URL", "OR_APP_NAME"}
+    return {name: value for name, value in environ.items() if name in names or name.endswith(endings)}

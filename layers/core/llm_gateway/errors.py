@@ -83,7 +83,7 @@ class GatewayError(Exception):
 class InvalidRequest(GatewayError):
     status = 400
     type = "invalid_request_error"
-    code = None
+    code: ClassVar[str | None] = None
 
 
 class BodyTooLarge(InvalidRequest):
@@ -142,7 +142,7 @@ class UpstreamError(GatewayError):
     """Something between the gateway and the provider, or the provider's own word, went wrong."""
 
     status = 502
-    code = "upstream_error"
+    code: ClassVar[str | None] = "upstream_error"
 
 
 class UpstreamRejected(UpstreamError):

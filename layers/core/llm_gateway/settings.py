@@ -6,7 +6,7 @@ Everything is optional here; what a deployment needs is set by `template.yaml`, 
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Settings(BaseModel):
@@ -25,8 +25,19 @@ class Settings(BaseModel):
     log_level: str = Field("INFO", alias="LOG_LEVEL")
     log_format: Literal["json", "text"] = Field("json", alias="LOG_FORMAT")
     docs: bool = Field(False, alias="DOCS")
+    cors_origins: tuple[str, ...] = Field((), alias="CORS_ORIGINS")
+    """Allowed besides those of the configuration; separated by commas in the environment."""
+    count_capacity: bool = Field(False, alias="COUNT_CAPACITY")
+    """Asks DynamoDB for the capacity that each call took; for the bench."""
     environment: dict[str, str] = Field(default_factory=dict)
     """What people are used to setting for providers: LLM_PROVIDER, LLM_MODEL, *_BASE_URL, *_ENDPOINT, …; never a key."""
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+        return value
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":

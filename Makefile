@@ -1,0 +1,54 @@
+# `make help` lists what there is. Everything works from a clean clone with Python 3.11+ and make.
+
+PYTHON ?= python3
+PORT ?= 8000
+CONFIG ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check requirements clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+setup: $(STAMP) ## create .venv with everything, hash-pinned (again only when the requirements change)
+
+# One recipe, so that an interrupted install leaves no stamp and is simply done again.
+$(STAMP): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "llm-gateway needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which one: make $(firstword $(MAKECMDGOALS) setup) PYTHON=/path/to/python3.13" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@echo "installing into $(VENV) …" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+run: $(STAMP) ## start the gateway on loopback (PORT=8000, CONFIG=gateway.toml)
+	@exec $(BIN)/llm-gateway run --port $(PORT) $(if $(CONFIG),--config $(CONFIG))
+
+test: $(STAMP) ## run every test that needs no account
+	$(BIN)/python -m pytest tests/unit tests/golden tests/contract tests/integration tests/e2e
+
+check: $(STAMP) ## lint, types, import order, and that the requirements match pyproject.toml
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_requirements.py
+
+# The one target, beside setup, that needs the network.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+requirements: $(STAMP) ## compile the hash-pinned requirements again (UPGRADE=1 for the newest versions)
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements-dev.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --python-version 3.13 pyproject.toml --constraints requirements-dev.txt -o layers/dependencies/requirements.txt
+	$(BIN)/python scripts/check_requirements.py --stamp
+
+clean: ## remove what was built or installed (not .local/, which holds your data)
+	rm -rf $(VENV) build .aws-sam .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,54 @@
+"""The data plane as one ASGI app."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from llm_gateway.api.cors import Cors
+from llm_gateway.api.data_plane import add_data_plane
+from llm_gateway.api.envelope import RequestIdentity, render_gateway_error, render_http_exception
+from llm_gateway.api.readings import add_readings
+from llm_gateway.domain.ports import Ledger
+from llm_gateway.errors import GatewayError
+from llm_gateway.observability.logs import RequestLog
+from llm_gateway.pipeline.gateway import Gateway
+from llm_gateway.pipeline.models import ModelList
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """`docs` serves OpenAPI at `/docs`; `cors_origins` are allowed besides the catalog's."""
+
+    docs: bool = False
+    cors_origins: tuple[str, ...] = ()
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    gateway: Gateway, models: ModelList, ledger: Ledger, log: RequestLog, options: ApiOptions, lifespan: Lifespan
+) -> ASGIApp:
+    """`lifespan` is left when the process ends, which is when connections are closed."""
+    app = FastAPI(
+        lifespan=lifespan,
+        title="llm-gateway",
+        description="An OpenAI-compatible gateway to any language model.",
+        docs_url="/docs" if options.docs else None,
+        openapi_url="/openapi.json" if options.docs else None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    add_data_plane(app, gateway, log)
+    add_readings(app, gateway.auth, models, ledger)
+    app.add_exception_handler(GatewayError, render_gateway_error)
+    app.add_exception_handler(HTTPException, render_http_exception)
+
+    async def origins() -> tuple[str, ...]:
+        return options.cors_origins + (await gateway.catalog.current()).cors_origins
+
+    return RequestIdentity(Cors(app, origins), log)

@@ -1,0 +1,80 @@
+"""The routes that call models: Chat Completions and embeddings, on OpenAI's paths and on Azure's."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from llm_gateway.api.body import read_body
+from llm_gateway.api.documentation import CHAT, EMBEDDINGS
+from llm_gateway.api.envelope import REQUEST_ID, STARTED
+from llm_gateway.api.exchange_response import ExchangeResponse
+from llm_gateway.api.headers import caller_token, header
+from llm_gateway.dialects.dialect import Endpoint
+from llm_gateway.observability.logs import RequestLog
+from llm_gateway.pipeline.call import Call
+from llm_gateway.pipeline.gateway import Gateway
+
+PREFIXES = ("/v1", "", "/openai/v1")
+_PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+_DOCUMENTED = {"chat.completions": CHAT, "embeddings": EMBEDDINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """Makes an exchange of a request."""
+
+    gateway: Gateway
+    log: RequestLog
+
+    async def respond(self, request: Request, endpoint: Endpoint, path_model: str | None = None) -> Response:
+        scope = request.scope
+        headers = scope["headers"]
+        body = await read_body(request.receive, header(headers, b"content-length"))
+        call = Call(
+            request_id=scope[REQUEST_ID],
+            endpoint=endpoint,
+            body=body,
+            token=caller_token(headers, azure=scope["path"].startswith("/openai/")),
+            started=scope[STARTED],
+            path_model=path_model,
+            body_object=(header(headers, b"x-gateway-body") or "").lower() != "off",
+        )
+        return ExchangeResponse(self.gateway.exchange(call), self.log)
+
+
+def add_data_plane(app: FastAPI, gateway: Gateway, log: RequestLog) -> None:
+    plane = DataPlane(gateway, log)
+    for endpoint, path in _PATHS.items():
+        documented = _DOCUMENTED[endpoint]
+        for prefix in PREFIXES:
+            app.add_api_route(
+                prefix + path,
+                _plain(plane, endpoint),
+                methods=["POST"],
+                include_in_schema=prefix == "/v1",
+                openapi_extra=documented,
+                response_class=Response,
+                summary=documented["summary"],
+            )
+        app.add_api_route(
+            "/openai/deployments/{model:path}" + path,
+            _of_deployment(plane, endpoint),
+            methods=["POST"],
+            include_in_schema=False,
+        )
+
+
+def _plain(plane: DataPlane, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        return await plane.respond(request, endpoint)
+
+    return respond
+
+
+def _of_deployment(plane: DataPlane, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        return await plane.respond(request, endpoint, request.path_params["model"])
+
+    return respond

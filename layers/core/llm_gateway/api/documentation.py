@@ -1,0 +1,70 @@
+"""What `/docs` says of routes whose bodies pass through: the members the gateway reads, and that others are forwarded."""
+
+from typing import Any
+
+_ENVELOPE = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_ERRORS = {
+    status: {"description": text, "content": {"application/json": {"schema": _ENVELOPE}}}
+    for status, text in (
+        ("400", "The request is not valid"),
+        ("401", "No key, or a wrong one"),
+        ("403", "The key may not do this"),
+        ("404", "No such model"),
+        ("413", "The body is too large"),
+        ("429", "A limit was reached; see Retry-After"),
+        ("502", "The provider failed"),
+        ("503", "The provider, or a part of the gateway, is not available"),
+        ("504", "The provider took too long"),
+    )
+}
+
+
+def _operation(summary: str, description: str, required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
+    return {
+        "summary": summary,
+        "description": description,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": _ERRORS,
+        "security": [{"key": []}],
+    }
+
+
+CHAT = _operation(
+    "Create a chat completion",
+    "OpenAI's Chat Completions. Members that are not listed here are forwarded to the provider as they are.",
+    ["messages"],
+    {
+        "model": {"type": "string", "description": "An alias, `provider:model`, or a model of the default provider."},
+        "messages": {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"]}},
+        "stream": {"type": ["boolean", "null"]},
+        "stream_options": {"type": ["object", "null"], "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+        "tools": {"type": ["array", "null"], "items": {"type": "object"}},
+        "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 128},
+        "max_tokens": {"type": ["integer", "null"]},
+        "user": {"type": ["string", "null"]},
+    },
+)
+EMBEDDINGS = _operation(
+    "Create embeddings",
+    "OpenAI's embeddings. Members that are not listed here are forwarded to the provider as they are.",
+    ["input"],
+    {
+        "model": {"type": "string", "description": "An alias, `provider:model`, or a model of the default provider."},
+        "input": {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1}]},
+        "user": {"type": ["string", "null"]},
+    },
+)

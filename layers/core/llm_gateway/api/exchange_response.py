@@ -1,0 +1,132 @@
+"""Runs one exchange as an ASGI response: answer, last byte, and only then the accounts."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llm_gateway.errors import GatewayError, InternalFailure, UpstreamTimeout
+from llm_gateway.observability.logs import RequestLog
+from llm_gateway.pipeline.call import Answer
+from llm_gateway.pipeline.gateway import Exchange
+
+NO_DISCONNECT = "llm_gateway.no_disconnect"
+"""A scope extension of servers that never tell when a caller leaves: nothing needs to watch then."""
+
+
+class ExchangeResponse(Response):
+    """The response to a call of the data plane. Watches for the caller to leave, before the first byte and after it."""
+
+    def __init__(self, exchange: Exchange, log: RequestLog) -> None:
+        self._exchange = exchange
+        self._log = log
+        self.background = None
+        self.status_code = 200
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watcher = None
+        if NO_DISCONNECT not in (scope.get("extensions") or {}):
+            task = asyncio.current_task()
+            assert task is not None
+            watcher = asyncio.create_task(self._watch(receive, task))
+        try:
+            await self._serve(scope, send)
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Writes the accounts even if the request is cancelled while that goes on: money is not lost to a race."""
+        settling = asyncio.ensure_future(self._exchange.settle())
+        while not settling.done():
+            try:
+                await asyncio.shield(settling)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                assert task is not None
+                task.uncancel()
+
+    async def _watch(self, receive: Receive, serving: "asyncio.Task[object]") -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._exchange.caller_gone()
+        serving.cancel()
+
+    async def _serve(self, scope: Scope, send: Send) -> None:
+        try:
+            answer = await self._exchange.answer()
+        except GatewayError as error:
+            if self._exchange.record is None:
+                self._log.refused(self._exchange.call.request_id, scope["method"], scope["path"], error)
+            await send_error(send, error)
+        except asyncio.CancelledError:
+            if self._stopped_by_us():
+                await send_error(send, self._deadline())
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the caller gets the envelope, the log the traceback
+            await send_error(send, self._crash(error))
+        else:
+            await self._send_answer(send, answer)
+
+    async def _send_answer(self, send: Send, answer: Answer) -> None:
+        headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in answer.headers.items()]
+        if answer.stream is None:
+            headers.append((b"content-length", str(len(answer.body)).encode()))
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            with suppress(asyncio.CancelledError):  # gone while the last bytes go out; `_watch` has said so
+                await send({"type": "http.response.body", "body": answer.body})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send_stream(send, answer.stream)
+
+    async def _send_stream(self, send: Send, stream: AsyncGenerator[bytes, None]) -> None:
+        last = b""
+        try:
+            async with aclosing(stream):
+                async for block in stream:
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+        except GatewayError as error:
+            self._exchange.failed(error)
+            last = in_band(error)
+        except asyncio.CancelledError:
+            if not self._stopped_by_us():
+                return
+            last = in_band(self._deadline())
+        except Exception as error:  # noqa: BLE001 - as above, but the status has gone out already
+            last = in_band(self._crash(error))
+        await send({"type": "http.response.body", "body": last})
+
+    def _stopped_by_us(self) -> bool:
+        """Takes a cancellation back. True if it came from the server (a deadline, a shutdown), not from the caller's leaving."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        return not self._exchange.gone
+
+    def _deadline(self) -> GatewayError:
+        error = UpstreamTimeout("The gateway's time for this request ran out.", code="deadline_exceeded")
+        self._exchange.failed(error)
+        return error
+
+    def _crash(self, cause: Exception) -> GatewayError:
+        self._log.crashed(self._exchange.call.request_id, cause)
+        error = InternalFailure("The gateway failed on this request. Its log has the reason under this request's id.")
+        self._exchange.failed(error)
+        return error
+
+
+def in_band(error: GatewayError) -> bytes:
+    """A failure after the first byte: an `error` event, and no `[DONE]` after it."""
+    return b"event: error\ndata: " + orjson.dumps(error.envelope()) + b"\n\n"
+
+
+async def send_error(send: Send, error: GatewayError) -> None:
+    """The envelope as a whole response."""
+    body = orjson.dumps(error.envelope())
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode("latin-1")) for name, value in error.response_headers().items()]
+    await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,121 @@
+"""The composition root: settings in, a running gateway out. Nothing else builds adapters or reads the settings."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp
+
+from llm_gateway.adapters.aws_json import AwsJsonClient
+from llm_gateway.adapters.cached_registry import CachedRegistry
+from llm_gateway.adapters.cached_secrets import CachedSecrets
+from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
+from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+from llm_gateway.adapters.secrets_manager import SecretsManagerStore
+from llm_gateway.api.app import ApiOptions, create_app
+from llm_gateway.catalog.build import build_catalog
+from llm_gateway.catalog.price_files import load_prices, price_version
+from llm_gateway.dialects.openai_chat import OpenAIChat
+from llm_gateway.domain.ports import HttpClient, Ledger, Registry
+from llm_gateway.metering.prices import PriceBook
+from llm_gateway.observability.logs import RequestLog, open_logger
+from llm_gateway.pipeline.accounts import Accounts
+from llm_gateway.pipeline.auth import Authenticator
+from llm_gateway.pipeline.catalog_source import CatalogSource
+from llm_gateway.pipeline.dispatch import Dispatcher, RefreshableSecrets
+from llm_gateway.pipeline.gateway import Gateway
+from llm_gateway.pipeline.model_choice import ModelChoice
+from llm_gateway.pipeline.models import ModelList
+from llm_gateway.pipeline.pricing import BookPricing
+from llm_gateway.settings import Settings
+from llm_gateway.upstream.client import open_client
+from llm_gateway.upstream.credentials import AwsCredentials, CredentialSource, StaticCredentials, credential_source
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an app is made of, for those who need a part of it: the command line, the bench."""
+
+    app: ASGIApp
+    http: HttpClient
+    dynamodb: AwsJsonClient
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where things are kept. The registry and the secrets are cached already."""
+
+    registry: Registry
+    ledger: Ledger
+    secrets: RefreshableSecrets
+
+
+def build_lambda_app() -> ASGIApp:
+    """The deployed app, from the environment. Raises `ValueError` where keys are switched off: that is for laptops."""
+    settings = Settings.from_environment(os.environ)
+    if settings.auth == "none":
+        raise ValueError("AUTH=none is for a laptop only: a deployed gateway needs keys")
+    return build(settings).app
+
+
+def build_app(settings: Settings, *, aws_credentials: AwsCredentials | None = None) -> ASGIApp:
+    return build(settings, aws_credentials=aws_credentials).app
+
+
+def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) -> Parts:
+    """A gateway on AWS. `aws_credentials` are those of the stores; without them the environment's serve.
+
+    Raises `Unavailable` where there are none at all.
+    """
+    http = open_client()
+    log = RequestLog(open_logger(settings.log_level, settings.log_format))
+    credentials = _credentials(aws_credentials, http)
+
+    def aws(service: str) -> AwsJsonClient:
+        return AwsJsonClient(
+            http,
+            service=service,
+            region=settings.region,
+            credentials=credentials,
+            endpoint_url=settings.aws_endpoint_url,
+            count_capacity=settings.count_capacity,
+        )
+
+    dynamodb = aws("dynamodb")
+    stores = Stores(
+        registry=CachedRegistry(DynamoDBRegistry(dynamodb, settings.registry_table), warn=log.warn),
+        ledger=DynamoDBLedger(dynamodb, settings.ledger_table),
+        secrets=CachedSecrets(SecretsManagerStore(aws("secretsmanager")), warn=log.warn),
+    )
+    return Parts(assemble(settings, stores, http, log), http, dynamodb, stores.ledger)
+
+
+def assemble(settings: Settings, stores: Stores, http: HttpClient, log: RequestLog) -> ASGIApp:
+    """The app over any stores. It closes `http` when its lifespan ends."""
+    catalog = CatalogSource(stores.registry, build_catalog, settings.environment)
+    dispatcher = Dispatcher(http, stores.secrets, {OpenAIChat.name: OpenAIChat()}, settings.stack)
+    choice = ModelChoice(dispatcher)
+    book = PriceBook(load_prices, price_version())
+    gateway = Gateway(
+        auth=Authenticator(stores.registry, settings.auth),
+        catalog=catalog,
+        choice=choice,
+        dispatcher=dispatcher,
+        accounts=Accounts(stores.ledger, BookPricing(book), log.lost),
+        report=log.finished,
+    )
+    models = ModelList(catalog, choice, dispatcher, book)
+
+    @asynccontextmanager
+    async def lifespan(_: ASGIApp) -> AsyncIterator[None]:
+        yield
+        await http.close()
+
+    options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
+    return create_app(gateway, models, stores.ledger, log, options, lifespan)
+
+
+def _credentials(given: AwsCredentials | None, http: HttpClient) -> CredentialSource:
+    return StaticCredentials(given) if given is not None else credential_source(os.environ, http)

@@ -1,0 +1,237 @@
+"""Builds the catalog: shipped rows, under what the environment says, under what operators configured.
+
+On the way of every cold start and of every refresh of the registry, so it validates by hand and not with pydantic:
+documents were validated when they were applied. One that is broken all the same raises `ConfigError` with its name.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, TypeVar, get_args
+
+from llm_gateway.catalog.endpoints import azure_endpoint, base_url_fault, complete_base_url
+from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
+from llm_gateway.catalog.providers import DEFAULT_REGION, ProviderRow, canonical, provider_rows
+from llm_gateway.domain.catalog import (
+    Alias,
+    Catalog,
+    Credential,
+    Deployment,
+    Dialect,
+    Price,
+    Provider,
+    Quirks,
+    Timeouts,
+)
+from llm_gateway.domain.ports import RegistryEntry
+
+DEFAULT_PROVIDER = "openai"
+
+_PRICE_KINDS = Price.__dataclass_fields__.keys()
+_TIMEOUT_KINDS = Timeouts.__dataclass_fields__.keys()
+_Kind = TypeVar("_Kind")
+
+
+def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, str]) -> Catalog:
+    """The catalog of this moment. `entries` win over `environment`, which wins over the shipped rows.
+
+    Read from the environment: LLM_PROVIDER, LLM_MODEL, AWS_REGION, and what the rows name (`base_url_env`,
+    `api_version_env`, `header_env`). Raises `ConfigError`, naming the entry or the variable at fault.
+    """
+    by_kind: dict[str, dict[str, _Document]] = {}
+    for entry in entries:
+        by_kind.setdefault(entry.kind, {})[entry.name] = _Document(f"{entry.kind} {entry.name}", entry.document)
+    settings = by_kind.get("settings", {}).get("gateway", _Document("settings gateway", {}))
+    configured = {canonical(name): document for name, document in by_kind.get("provider", {}).items()}
+
+    providers = {
+        name: _provider(name, configured.get(name), environment)
+        for name in dict.fromkeys([*provider_rows(), *configured])
+    }
+    return Catalog(
+        providers=providers,
+        aliases={name: _alias(name, document) for name, document in by_kind.get("model", {}).items()},
+        default_provider=_default_provider(settings, environment, providers),
+        default_model=settings.get("default_model", str) or environment.get("LLM_MODEL") or None,
+        cors_origins=tuple(settings.strings("cors_origins")),
+        x_gateway=settings.get("x_gateway", bool, default=True),
+        prices={name: _price(document) for name, document in by_kind.get("price", {}).items()},
+    )
+
+
+class _Document:
+    """An entry's document, read with the type that is expected; what is wrong is told with the entry's name."""
+
+    def __init__(self, name: str, fields: Mapping[str, Any]) -> None:
+        self.name = name
+        if not isinstance(fields, Mapping):
+            raise ConfigError([f"{name}: is not a document"])
+        self.fields = fields
+
+    def fault(self, message: str) -> ConfigError:
+        return ConfigError([f"{self.name}: {message}"])
+
+    def get(self, key: str, kind: type[_Kind], default: Any = None) -> Any:
+        value = self.fields.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.fault(f"{key}: must be {kind.__name__}, not {type(value).__name__}")
+        return value
+
+    def need(self, key: str, kind: type[_Kind]) -> Any:
+        value = self.get(key, kind)
+        if value is None:
+            raise self.fault(f"{key}: is missing")
+        return value
+
+    def choice(self, key: str, allowed: Any, default: Any) -> Any:
+        value = self.get(key, str, default)
+        if value is not None and value not in get_args(allowed):
+            raise self.fault(f'{key}: "{value}" is not one of {one_of(get_args(allowed))}')
+        return value
+
+    def strings(self, key: str) -> list[str]:
+        values: list[Any] = self.get(key, list, default=[])
+        if not all(isinstance(value, str) for value in values):
+            raise self.fault(f"{key}: must be strings")
+        return values
+
+    def number(self, key: str) -> float:
+        value = self.fields.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise self.fault(f"{key}: must be a positive number")
+        return float(value)
+
+    def string_map(self, key: str) -> dict[str, str]:
+        values: Mapping[Any, Any] = self.get(key, dict, default={})
+        if not all(isinstance(name, str) and isinstance(value, str) for name, value in values.items()):
+            raise self.fault(f"{key}: must map strings to strings")
+        return dict(values)
+
+    def tables(self, key: str) -> list["_Document"]:
+        return [
+            _Document(f"{self.name}: {key}[{index}]", each)
+            for index, each in enumerate(self.get(key, list, default=[]))
+        ]
+
+    def table(self, key: str) -> "_Document":
+        return _Document(f"{self.name}: {key}", self.get(key, dict, default={}))
+
+
+def _provider(name: str, document: _Document | None, environment: Mapping[str, str]) -> Provider:
+    rows = provider_rows()
+    given = document or _Document(f"provider {name}", {})
+    like = given.get("like", str)
+    row = rows.get(canonical(like)) if like else rows.get(name)
+    if like and row is None:
+        raise given.fault(f'like: "{like}" is not a vendor the gateway knows')
+    row = row or ProviderRow(name=name, display_name=name, dialect="openai_chat", docs="")
+
+    base_url, quirks = _endpoint(name, row, given, environment)
+    headers = dict(row.headers)
+    headers.update(
+        {header: environment[variable] for header, variable in row.header_env.items() if environment.get(variable)}
+    )
+    return Provider(
+        name=name,
+        dialect=given.choice("dialect", Dialect, row.dialect),
+        base_url=base_url,
+        credential=given.choice("credential", Credential, row.credential),
+        credential_header=given.get("credential_header", str, row.credential_header),
+        secret=name if like else row.secret or name,
+        headers=_merged_headers(headers, given.string_map("headers")),
+        quirks=_quirks(given.table("quirks"), quirks),
+        display_name=given.get("display_name", str, row.display_name),
+        enabled=given.get("enabled", bool, default=True),
+        price_as=given.get("price_as", str, row.price_as or (row.name if like else None)),
+    )
+
+
+def _endpoint(
+    name: str, row: ProviderRow, given: _Document, environment: Mapping[str, str]
+) -> tuple[str | None, Quirks]:
+    """The base URL in its final form, and the quirks that come with it."""
+    url: str | None = given.get("base_url", str)
+    source = f"{given.name}: base_url"
+    if url is None and row.name == name:
+        # A provider that is merely like this vendor has its own address, never that of the environment.
+        variable = next((variable for variable in row.base_url_env if environment.get(variable)), None)
+        url, source = (environment[variable], f"environment: {variable}") if variable else (None, source)
+    if url is not None and (fault := base_url_fault(url)):
+        raise ConfigError([f"{source}: {fault}"])
+    if url is None:
+        region = environment.get("AWS_REGION") or DEFAULT_REGION
+        url = row.base_url and row.base_url.replace("{region}", region)
+    else:
+        url = complete_base_url(url, row.base_url_style)
+
+    version: str | None = given.get("api_version", str)
+    if version is None and row.name == name:
+        version = next((environment[each] for each in row.api_version_env if environment.get(each)), None)
+    quirks = row.quirks
+    if url is not None and row.base_url_style == "azure":
+        url, model_in_path, query = azure_endpoint(url, version)
+        return url, Quirks(quirks.stream_usage, model_in_path, {**quirks.query, **query})
+    if version is not None:
+        quirks = Quirks(quirks.stream_usage, quirks.model_in_path, {**quirks.query, "api-version": version})
+    return url, quirks
+
+
+def _merged_headers(base: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """`over` replaces headers of the same name, however the two are capitalised."""
+    replaced = {header.lower() for header in over}
+    return {**{header: value for header, value in base.items() if header.lower() not in replaced}, **over}
+
+
+def _quirks(given: _Document, base: Quirks) -> Quirks:
+    if not given.fields:
+        return base
+    return Quirks(
+        stream_usage=given.choice("stream_usage", Literal["ask", "always", "never"], base.stream_usage),
+        model_in_path=given.get("model_in_path", bool, base.model_in_path),
+        query={**base.query, **given.string_map("query")},
+    )
+
+
+def _alias(name: str, document: _Document) -> Alias:
+    # A deployment may name a provider that is gone: routing passes over it, and the rest of the catalog still serves.
+    deployments = tuple(
+        Deployment(
+            provider=canonical(each.need("provider", str)),
+            model=each.need("model", str),
+            weight=each.get("weight", int, default=1),
+        )
+        for each in document.tables("deployments")
+    )
+    if not deployments:
+        raise document.fault("deployments: is empty")
+    given = document.table("timeouts")
+    seconds = {kind: given.number(kind) for kind in _TIMEOUT_KINDS if given.fields.get(kind) is not None}
+    return Alias(name, deployments, tuple(document.strings("fallbacks")), Timeouts(**seconds))
+
+
+def _price(document: _Document) -> Price:
+    document.need("input", str)
+    document.need("output", str)
+    prices = {kind: document.get(kind, str) for kind in _PRICE_KINDS}
+    for kind, text in prices.items():
+        try:
+            amount = Decimal(text or 0)
+        except InvalidOperation:
+            raise document.fault(f'{kind}: "{text}" is not a decimal') from None
+        if not amount.is_finite() or amount < 0:
+            raise document.fault(f'{kind}: "{text}" is not an amount of money')
+    return Price(**prices)
+
+
+def _default_provider(settings: _Document, environment: Mapping[str, str], providers: Mapping[str, Provider]) -> str:
+    if given := settings.get("default_provider", str):
+        source, name = "settings gateway: default_provider", given
+    elif given := environment.get("LLM_PROVIDER"):
+        source, name = "environment: LLM_PROVIDER", given
+    else:
+        return DEFAULT_PROVIDER
+    if canonical(name) not in providers:
+        known = did_you_mean(canonical(name), providers) or f"; known: {one_of(providers)}"
+        raise ConfigError([f'{source}: "{name}" is not a provider{known}'])
+    return canonical(name)

@@ -1,0 +1,156 @@
+"""The rules between the tables of gateway.toml: names that must exist, cycles, doubles, what a provider needs."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from llm_gateway.catalog.faults import did_you_mean, one_of, where
+from llm_gateway.catalog.price_files import priced_providers
+from llm_gateway.catalog.providers import ProviderRow, canonical, provider_rows
+from llm_gateway.catalog.schema import GatewayFile, ProviderTable
+
+_PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
+
+
+def cross_faults(file: GatewayFile) -> Iterator[str]:
+    """One line per broken rule, without the file's name."""
+    known = {*provider_rows(), *map(canonical, file.providers)}
+    yield from _provider_faults(file)
+    yield from _default_faults(file, known)
+    yield from _model_faults(file, known)
+    yield from _cycle_faults(file)
+    yield from _price_faults(file, known)
+    yield from _key_faults(file)
+
+
+def unenforced(file: GatewayFile) -> Iterator[str]:
+    """One line per table that is recorded and not enforced yet."""
+    for kind, tables in (("teams", file.teams), ("keys", file.keys)):
+        for name, table in tables.items():
+            for rule in ("limits", "budget"):
+                if getattr(table, rule) is not None:
+                    yield f"{where((kind, name, rule))}: recorded, not enforced yet"
+
+
+def _provider_faults(file: GatewayFile) -> Iterator[str]:
+    spelled: dict[str, str] = {}
+    for name, table in file.providers.items():
+        place = where(("providers", name))
+        if not _PROVIDER_NAME.match(name):
+            yield f"{place}: the name must be lower-case letters, digits, _ and -"
+            continue
+        if canonical(name) in spelled:
+            yield f'{place}: is the same provider as "{spelled[canonical(name)]}": - and _ are one spelling'
+            continue
+        spelled[canonical(name)] = name
+        yield from _one_provider_faults(place, canonical(name), table)
+
+
+def _one_provider_faults(place: str, name: str, table: ProviderTable) -> Iterator[str]:
+    rows = provider_rows()
+    if table.like is not None and canonical(table.like) not in rows:
+        yield f'{place}.like: "{table.like}" is not a vendor the gateway knows{_hint(table.like, rows)}'
+        return
+    row = rows.get(canonical(table.like) if table.like else name)
+    if table.base_url is None and (row is None or row.base_url is None):
+        yield f"{place}: needs a base_url{_unknown_vendor(name, row, rows)}"
+    credential = table.credential or (row.credential if row else "bearer")
+    if credential == "header" and not (table.credential_header or (row and row.credential_header)):
+        yield f'{place}.credential: "header" needs a credential_header, the header that carries the key'
+    if credential != "header" and table.credential_header:
+        yield f'{place}.credential_header: needs credential = "header"'
+    if table.price_as is not None and canonical(table.price_as) not in priced_providers():
+        hint = _hint(table.price_as, priced_providers())
+        yield f'{place}.price_as: "{table.price_as}" is not in the price book{hint}'
+
+
+def _unknown_vendor(name: str, row: ProviderRow | None, rows: Mapping[str, ProviderRow]) -> str:
+    if row is not None:
+        return f": {row.display_name} has none of its own"
+    return f": it is not a vendor the gateway knows{did_you_mean(name, rows)}"
+
+
+def _default_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    default = file.default_provider
+    if default is None:
+        return
+    if canonical(default) not in known:
+        yield f"default_provider: {_not_a_provider(default, known)}"
+    elif any(canonical(name) == canonical(default) and not table.enabled for name, table in file.providers.items()):
+        yield f'default_provider: "{default}" is not enabled'
+
+
+def _model_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    for alias, model in file.models.items():
+        for index, deployment in enumerate(model.deployments):
+            if canonical(deployment.provider) not in known:
+                place = where(("models", alias, "deployments", index, "provider"))
+                yield f"{place}: {_not_a_provider(deployment.provider, known)}"
+        for index, target in enumerate(model.fallbacks):
+            place = where(("models", alias, "fallbacks", index))
+            if target in file.models:
+                continue
+            provider, colon, rest = target.partition(":")
+            if not colon or not rest:
+                aliases = did_you_mean(target, file.models)
+                yield f'{place}: "{target}" is neither a model of this file{aliases} nor provider:model'
+            elif canonical(provider) not in known:
+                yield f"{place}: {_not_a_provider(provider, known)}"
+
+
+def _cycle_faults(file: GatewayFile) -> Iterator[str]:
+    """Fallbacks that lead back to where they began, by a walk in depth."""
+    finished: set[str] = set()
+    for start in file.models:
+        if start in finished:
+            continue
+        trail, pending = [start], [_aliases_after(start, file)]
+        while pending:
+            alias = next(pending[-1], None)
+            if alias is None:
+                pending.pop()
+                finished.add(trail.pop())
+            elif alias in trail:
+                cycle = " -> ".join([*trail[trail.index(alias) :], alias])
+                yield f"{where(('models', trail[-1], 'fallbacks'))}: lead in a circle: {cycle}"
+            elif alias not in finished:
+                trail.append(alias)
+                pending.append(_aliases_after(alias, file))
+
+
+def _aliases_after(alias: str, file: GatewayFile) -> Iterator[str]:
+    return iter([target for target in file.models[alias].fallbacks if target in file.models])
+
+
+def _price_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    spelled: dict[str, str] = {}
+    for target in file.prices:
+        place = where(("prices", target))
+        provider, _, model = target.partition(":")
+        if not model:
+            yield f'{place}: must be named provider:model, such as "corp:small-1"'
+        elif canonical(provider) not in known:
+            yield f"{place}: {_not_a_provider(provider, known)}"
+        elif (same := spelled.setdefault(f"{canonical(provider)}:{model}", target)) != target:
+            yield f'{place}: is the same model as "{same}": - and _ are one spelling'
+
+
+def _key_faults(file: GatewayFile) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    for name, table in file.keys.items():
+        if table.team is not None and table.team not in file.teams:
+            yield f'{where(("keys", name, "team"))}: "{table.team}" is not a team{_hint(table.team, file.teams)}'
+        if table.role == "team-admin" and table.team is None:
+            yield f'{where(("keys", name, "role"))}: "team-admin" needs a team'
+        if table.key is not None:
+            owner = owners.setdefault(table.key.get_secret_value(), name)
+            if owner != name:
+                yield f"{where(('keys', name, 'key'))}: is also the key of {where(('keys', owner))}"
+
+
+def _not_a_provider(name: str, known: Iterable[str]) -> str:
+    return f'"{name}" is not a provider{did_you_mean(name, known) or f"; known: {one_of(known)}"}'
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    close = did_you_mean(word, known)
+    return close or (f"; known: {one_of(known)}" if any(known) else "; the file has none")

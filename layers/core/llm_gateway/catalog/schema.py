@@ -1,0 +1,233 @@
+"""The tables of gateway.toml, as pydantic models. What each key means to an operator is in docs/configuration.md."""
+
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, Self
+from unicodedata import category
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_core import PydanticCustomError
+
+from llm_gateway.catalog.endpoints import base_url_fault
+from llm_gateway.domain.catalog import Credential, Dialect
+from llm_gateway.domain.identity import Role
+
+
+class TomlFloat(float):
+    """A TOML float that still knows its text, so that an error can show how to write it exactly."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def _fault(message: str) -> PydanticCustomError:
+    # Braces would be read as places to fill in.
+    return PydanticCustomError("gateway", message.replace("{", "(").replace("}", ")"))
+
+
+def _money(value: Any) -> str:
+    """US dollars as plain decimal text. Strings and integers are exact; floats are not, and are refused."""
+    if isinstance(value, TomlFloat):
+        raise _fault(f'is a TOML float, which is not exact: write it in quotes, "{value.text}"')
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _fault('must be a decimal in quotes, such as "0.10", or an integer')
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise _fault(f'"{value}" is not a decimal: write it such as "0.10"') from None
+    if not number.is_finite() or number.is_signed():
+        raise _fault(f'"{value}" is not an amount of money: it must be finite and not negative')
+    if number == 0:
+        return "0"
+    text = format(number, "f") if -12 <= number.adjusted() <= 8 else ""
+    if not text or len(text.partition(".")[2]) > 12:
+        # So that prices times tokens stay within the 38 digits of a DynamoDB number.
+        raise _fault(f'"{value}" is out of range: at most 9 digits before the point, 12 after it')
+    return text
+
+
+def _plain_text(value: str) -> str:
+    if not value:
+        raise _fault("must not be empty")
+    if any(category(character) == "Cc" for character in value):
+        raise _fault("must not hold control characters")
+    return value
+
+
+def _url(value: str) -> str:
+    if fault := base_url_fault(value):
+        raise _fault(f'"{value}" {fault}' if "credentials" not in fault else fault)
+    return value.rstrip("/")
+
+
+def _origin(value: str) -> str:
+    fault = base_url_fault(value)
+    if value != "*" and (fault or value.startswith("echo:") or value.count("/") > 2):
+        raise _fault(f'"{value}" is not an origin: write it such as "https://app.corp.example", without a path')
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not value.isascii() or not value.replace("-", "").replace("_", "").isalnum():
+        raise _fault(f'"{value}" is not the name of an HTTP header')
+    return value
+
+
+_OURS = {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
+_HTTPS_OWN = {"host", "content-length", "transfer-encoding", "connection", "content-type", "te", "upgrade", "trailer"}
+
+
+def _sent_header_name(value: str) -> str:
+    _header_name(value)
+    if value.lower() in _OURS:
+        raise _fault("carries a key, and keys live in the provider's secret: use credential and credential_header")
+    if value.lower() in _HTTPS_OWN:
+        raise _fault("is set by the gateway itself")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise _fault("must be printable ASCII")
+    return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < 8 or not text.isascii() or not text.isprintable() or " " in text:
+        raise _fault("must be at least 8 printable ASCII characters without spaces")
+    return value
+
+
+Money = Annotated[str, BeforeValidator(_money)]
+Text = Annotated[str, AfterValidator(_plain_text)]
+BaseUrl = Annotated[str, AfterValidator(_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """A table of gateway.toml: a key it does not name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class QuirksTable(Table):
+    stream_usage: Literal["ask", "always", "never"] | None = None
+    model_in_path: bool | None = None
+    query: dict[Text, Text] | None = None
+
+
+class ProviderTable(Table):
+    like: str | None = None
+    dialect: Dialect | None = None
+    base_url: BaseUrl | None = None
+    api_key_env: Text | None = None
+    credential: Credential | None = None
+    credential_header: Annotated[str, AfterValidator(_header_name)] | None = None
+    api_version: Text | None = None
+    headers: (
+        dict[Annotated[str, AfterValidator(_sent_header_name)], Annotated[str, AfterValidator(_header_value)]] | None
+    ) = None
+    quirks: QuirksTable | None = None
+    display_name: Text | None = None
+    enabled: bool = True
+    price_as: str | None = None
+
+
+class DeploymentTable(Table):
+    provider: str
+    model: Text
+    weight: Count = 1
+
+
+class TimeoutsTable(Table):
+    connect_s: Seconds | None = None
+    first_token_s: Seconds | None = None
+    idle_s: Seconds | None = None
+    total_s: Seconds | None = None
+
+
+class ModelTable(Table):
+    deployments: Annotated[list[DeploymentTable], Field(min_length=1)]
+    fallbacks: list[Text] = []
+    timeouts: TimeoutsTable | None = None
+
+
+class PriceTable(Table):
+    input: Money
+    output: Money
+    cached_input: Money | None = None
+    cache_write_5m: Money | None = None
+    cache_write_1h: Money | None = None
+    reasoning: Money | None = None
+    audio_input: Money | None = None
+    audio_output: Money | None = None
+    per_request: Money | None = None
+
+
+class BudgetTable(Table):
+    usd: Money
+    period: Literal["day", "week", "month"]
+    alerts: list[Share] = []
+
+
+class LimitsTable(Table):
+    rpm: Count | None = None
+    tpm: Count | None = None
+    parallel: Count | None = None
+
+
+class TeamTable(Table):
+    description: Text | None = None
+    budget: BudgetTable | None = None
+    limits: LimitsTable | None = None
+
+
+class KeyTable(Table):
+    team: Text | None = None
+    key: Annotated[SecretStr, AfterValidator(_token)] | None = None
+    models: list[Text] | None = None
+    role: Role = "caller"
+    user: Text | None = None
+    enabled: bool = True
+    expires_at: Annotated[datetime, AwareDatetime] | None = None
+    tags: dict[Text, Text] = {}
+    limits: LimitsTable | None = None
+    budget: BudgetTable | None = None
+
+
+class GatewayFile(Table):
+    default_provider: str | None = None
+    default_model: Text | None = None
+    cors_origins: list[Origin] | None = None
+    x_gateway: bool | None = None
+    providers: dict[str, ProviderTable] = {}
+    models: dict[Text, ModelTable] = {}
+    prices: dict[str, PriceTable] = {}
+    teams: dict[Text, TeamTable] = {}
+    keys: dict[Text, KeyTable] = {}
+
+
+TABLES: dict[str, type[Table]] = {
+    "quirks": QuirksTable,
+    "deployments": DeploymentTable,
+    "timeouts": TimeoutsTable,
+    "budget": BudgetTable,
+    "limits": LimitsTable,
+}
+"""The model behind a nested table, by its key; `ENTRIES` has those behind `[providers.x]` and its like."""
+
+ENTRIES: dict[str, type[Table]] = {
+    "providers": ProviderTable,
+    "models": ModelTable,
+    "prices": PriceTable,
+    "teams": TeamTable,
+    "keys": KeyTable,
+}

@@ -1,0 +1,91 @@
+"""What a dialect is: a pure translator between Chat Completions, our hub, and one provider wire.
+
+Nothing here does I/O. The pipeline sends what `encode_*` gives, and feeds what comes back.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from llm_gateway.domain.catalog import Provider
+from llm_gateway.domain.usage import Usage
+from llm_gateway.errors import UpstreamError
+from llm_gateway.schemas.openai_chat import ModelRequest
+
+Endpoint = Literal["chat.completions", "embeddings"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRequest:
+    """A provider request, less its credential. `path` follows the provider's base URL and starts with a slash."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedAnswer:
+    """A whole answer in the caller's wire. `usage` is None where the provider counted nothing."""
+
+    body: bytes
+    model: str | None
+    finish_reason: str | None
+    usage: Usage | None
+    text: Callable[[], str]
+    """What the model wrote, for an estimate where there is no usage; made only when asked for."""
+
+
+class StreamEvent(Protocol):
+    """One server-sent event: its name, its data, and the very bytes it came in."""
+
+    @property
+    def event(self) -> str | None: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def raw(self) -> bytes: ...
+
+
+SplitEvents = Callable[[bytes], Sequence[StreamEvent]]
+
+
+class StreamTranslator(Protocol):
+    """The decoding half of a stream, from the provider's bytes to the caller's."""
+
+    started: bool
+    """Whether content has come: from then on the caller has a status and a failure is in-band."""
+    model: str | None
+    finish_reason: str | None
+    usage: Usage | None
+
+    def feed(self, block: bytes) -> bytes:
+        """Takes whole events, gives what the caller is to get, perhaps nothing. Raises `UpstreamError`."""
+        ...
+
+    def finish(self, rest: bytes) -> bytes:
+        """The provider has closed. `rest` is what came after the last whole event. Raises `UpstreamCut`."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether the wire's final event has come, so that nothing more is to be waited for."""
+        ...
+
+    def text(self) -> str:
+        """What the model has written so far, for an estimate."""
+        ...
+
+
+class Dialect(Protocol):
+    name: str
+
+    def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest: ...
+
+    def decode(self, endpoint: Endpoint, body: bytes) -> DecodedAnswer:
+        """Raises `UpstreamMalformed` for what is no answer, and the provider's own error for one sent with 200."""
+        ...
+
+    def translator(self, request: ModelRequest, split_events: SplitEvents) -> StreamTranslator: ...
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError: ...

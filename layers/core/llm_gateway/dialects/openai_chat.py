@@ -1,0 +1,102 @@
+"""Chat Completions and embeddings, as OpenAI and everyone compatible speaks them.
+
+The caller's wire is the provider's, so bytes pass through both ways. The only edits are the model's name and
+`stream_options.include_usage` on the way up, and the usage chunk that a caller did not ask for on the way down.
+Sources: https://platform.openai.com/docs/api-reference/chat, https://platform.openai.com/docs/api-reference/chat-streaming,
+https://platform.openai.com/docs/api-reference/embeddings
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.json_splice import add_member, set_member, set_string_member, value_of
+from llm_gateway.dialects.openai_chat_stream import OpenAIStream, written_in
+from llm_gateway.dialects.openai_errors import decode_openai_error, error_inside
+from llm_gateway.dialects.openai_usage import read_usage
+from llm_gateway.domain.catalog import Provider
+from llm_gateway.errors import UpstreamError, UpstreamMalformed
+from llm_gateway.schemas.openai_chat import ModelRequest
+
+_PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+_ASK_FOR_USAGE = b'{"include_usage":true}'
+
+
+class OpenAIChat:
+    """The `openai_chat` dialect. Stateless: one serves all requests."""
+
+    name = "openai_chat"
+
+    def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        body = request.body
+        if request.fields.get("model") is None:
+            body = set_member(body, "model", orjson.dumps(model))
+        elif request.fields["model"] != model or body.count(b'"model"') > 1:
+            body = set_string_member(body, "model", model)
+        if request.stream and not request.include_usage and provider.quirks.stream_usage == "ask":
+            body = _ask_for_usage(body, request.fields)
+        path = _PATHS[endpoint]
+        if provider.quirks.model_in_path:
+            path = f"/openai/deployments/{quote(model, safe='')}{path}"
+        return EncodedRequest(path, body)
+
+    def decode(self, endpoint: Endpoint, body: bytes) -> DecodedAnswer:
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise UpstreamMalformed("The provider's answer is not JSON.") from None
+        if not isinstance(answer, dict):
+            raise UpstreamMalformed("The provider's answer is not a JSON object.")
+        if inside := error_inside(answer):
+            raise inside
+        model = answer.get("model")
+        usage = read_usage(answer.get("usage"))
+        listed = answer.get("choices" if endpoint == "chat.completions" else "data")
+        if not isinstance(listed, list) or not listed or not all(isinstance(item, dict) for item in listed):
+            raise UpstreamMalformed("The provider's answer holds no result.")
+        finish_reason = None
+        if endpoint == "chat.completions":
+            finish_reason = _finish_reason(listed)
+        return DecodedAnswer(
+            body, model if isinstance(model, str) else None, finish_reason, usage, lambda: _written(listed)
+        )
+
+    def translator(self, request: ModelRequest, split_events: SplitEvents) -> OpenAIStream:
+        return OpenAIStream(
+            hide_usage=not request.include_usage, choices=request.fields.get("n") or 1, split_events=split_events
+        )
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        return decode_openai_error(status, headers, body)
+
+
+def _ask_for_usage(body: bytes, fields: Mapping[str, Any]) -> bytes:
+    if "stream_options" not in fields:
+        return add_member(body, "stream_options", _ASK_FOR_USAGE)
+    options = value_of(body, "stream_options")
+    if options is None or not fields["stream_options"]:
+        return set_member(body, "stream_options", _ASK_FOR_USAGE)
+    return set_member(body, "stream_options", set_member(options, "include_usage", b"true"))
+
+
+def _finish_reason(choices: list[dict[str, Any]]) -> str | None:
+    """The first choice's reason. A choice that holds an error of its own (OpenRouter) is the provider's error."""
+    for choice in choices:
+        if inside := error_inside(choice):
+            raise inside
+        if not isinstance(choice.get("message"), dict):
+            raise UpstreamMalformed("A choice of the provider's answer has no message.")
+    reason = choices[0].get("finish_reason")
+    return reason if isinstance(reason, str) else None
+
+
+def _written(listed: list[dict[str, Any]]) -> str:
+    parts: list[str] = []
+    for item in listed:
+        message = item.get("message")
+        if isinstance(message, dict):
+            parts.extend(written_in(message))
+    return "".join(parts)

@@ -1,0 +1,155 @@
+"""Errors of OpenAI-compatible providers, in all the shapes they come in.
+
+OpenAI's own is `{"error": {message, type, param, code}}`; others send `{"error": "text"}`, `{"detail": …}` (FastAPI),
+`{"message": …}` (Mistral), a list with one error (Gemini's endpoint), HTML, or nothing.
+Sources: https://platform.openai.com/docs/guides/error-codes, https://openrouter.ai/docs/api-reference/errors
+"""
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from llm_gateway.errors import (
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+_OWN_TYPES = frozenset(
+    {
+        "invalid_request_error",
+        "authentication_error",
+        "permission_error",
+        "rate_limit_error",
+        "insufficient_quota",
+        "server_error",
+        "tokens",
+        "requests",
+    }
+)
+_TYPE_OF_STATUS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_LONGEST_MESSAGE = 2_000
+_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+def decode_openai_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    """The provider's refusal as our error: its message, code, param and `Retry-After` are kept, and a 4xx status.
+
+    5xx keep their class: 503 and 529 (overloaded) are 503, 504 is 504, every other is 502.
+    """
+    described = _describe(body)
+    message = described.get("message") or f"The provider answered {status} and gave no reason."
+    code = described.get("code")
+    retry_after = read_retry_after(headers)
+    if 400 <= status < 500:
+        given = described.get("type")
+        own = given if given in _OWN_TYPES else _TYPE_OF_STATUS.get(status, "invalid_request_error")
+        return UpstreamRejected(
+            message, param=described.get("param"), code=code, type=own, status=status, retry_after=retry_after
+        )
+    if status in (503, 529):
+        return UpstreamUnavailable(message, code=code, retry_after=retry_after)
+    if status == 504:
+        return UpstreamTimeout(message, code=code, retry_after=retry_after)
+    if 300 <= status < 400:
+        message = f"The provider answered with a redirect ({status}), which the gateway does not follow."
+    return UpstreamFailed(message, code=code, retry_after=retry_after)
+
+
+def error_inside(answer: Mapping[str, Any]) -> UpstreamError | None:
+    """The error that a provider sent inside an answer or chunk with status 200, if there is one.
+
+    OpenRouter's `code` is then an HTTP status; without one it is a failure of the provider (502).
+    """
+    error = answer.get("error")
+    if not error:
+        return None
+    status = error.get("code") if isinstance(error, dict) else None
+    if isinstance(status, str) and status.isdecimal():
+        status = int(status)
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        status = _status_of_type(error.get("type") if isinstance(error, dict) else None)
+    return decode_openai_error(status, {}, orjson.dumps({"error": error}))
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from `retry-after-ms` or `retry-after` (seconds or an HTTP date); None where absent or not readable.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+    """
+    if milliseconds := headers.get("retry-after-ms"):
+        try:
+            return max(0.0, float(milliseconds) / 1000)
+        except ValueError:
+            pass  # some vendors send words; the standard header may still say it
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _status_of_type(kind: Any) -> int:
+    return {
+        "rate_limit_error": 429,
+        "rate_limit_exceeded": 429,
+        "invalid_request_error": 400,
+        "authentication_error": 401,
+        "overloaded_error": 503,
+    }.get(kind if isinstance(kind, str) else "", 502)
+
+
+def _describe(body: bytes) -> dict[str, str | None]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {"message": _plain_text(body)}
+    if isinstance(parsed, list) and parsed:
+        parsed = parsed[0]
+    if not isinstance(parsed, dict):
+        return {"message": _plain_text(body)}
+    error = parsed.get("error", parsed)
+    if isinstance(error, str):
+        error = {**parsed, "message": parsed.get("message") or error}
+    if not isinstance(error, dict):
+        return {"message": _plain_text(body)}
+    return {
+        "message": _message(error),
+        "type": _text(error.get("type")),
+        "param": _text(error.get("param")),
+        "code": _text(error.get("code")),
+    }
+
+
+def _message(error: Mapping[str, Any]) -> str | None:
+    for name in ("message", "detail", "msg", "error_description"):
+        value = error.get(name)
+        if isinstance(value, str) and value:
+            return value[:_LONGEST_MESSAGE]
+        if isinstance(value, dict | list) and value:
+            return orjson.dumps(value).decode()[:_LONGEST_MESSAGE]
+    return None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str) and value:
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _plain_text(body: bytes) -> str | None:
+    """What a person would read of an error page."""
+    text = _TAG.sub(" ", body[:65_536].decode("utf-8", "replace"))
+    return " ".join(text.split())[:_LONGEST_MESSAGE] or None

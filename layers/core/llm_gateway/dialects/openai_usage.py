@@ -1,0 +1,42 @@
+"""OpenAI's `usage` object, with the fields by which compatible vendors spell the same counts.
+
+Sources: https://platform.openai.com/docs/api-reference/chat/object (usage, prompt_tokens_details,
+completion_tokens_details), https://api-docs.deepseek.com/api/create-chat-completion (prompt_cache_hit_tokens),
+https://openrouter.ai/docs/use-cases/usage-accounting (cache_write_tokens)
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_gateway.domain.usage import Usage
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """The counts in an answer's or a chunk's `usage`; None where there is no usage, or one without counts."""
+    if not isinstance(usage, dict):
+        return None
+    prompt = _count(usage, "prompt_tokens")
+    completion = _count(usage, "completion_tokens")
+    if prompt is None and completion is None:
+        return None
+    into = usage.get("prompt_tokens_details")
+    into = into if isinstance(into, dict) else {}
+    out = usage.get("completion_tokens_details")
+    out = out if isinstance(out, dict) else {}
+    cached = _count(into, "cached_tokens")
+    if cached is None:
+        cached = _count(usage, "prompt_cache_hit_tokens")
+    return Usage(
+        input_tokens=prompt or 0,
+        output_tokens=completion or 0,
+        cached_tokens=cached or 0,
+        cache_write_tokens=_count(into, "cache_write_tokens") or 0,
+        reasoning_tokens=_count(out, "reasoning_tokens") or 0,
+        input_audio_tokens=_count(into, "audio_tokens") or 0,
+        output_audio_tokens=_count(out, "audio_tokens") or 0,
+    )
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int | None:
+    value = counts.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

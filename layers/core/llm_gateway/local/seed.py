@@ -1,0 +1,132 @@
+"""What a local stack starts with: tables, provider keys from the environment, the caller's key, `gateway.toml`.
+
+All of it goes through the same API as in a deployed stack, so nothing later needs to know that it is local.
+"""
+
+import secrets as randomness
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llm_gateway.catalog.config import GatewayConfig, PendingKey, entries, keys, pending_keys
+from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
+from llm_gateway.domain.ports import Registry, RegistryEntry
+from llm_gateway.settings import Settings
+from llm_gateway.upstream.credentials import AwsCredentials
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_secretsmanager.type_defs import TagTypeDef
+
+LOCAL_KEY_NAME = "local"
+SEEDED: "TagTypeDef" = {"Key": "llm-gateway:from", "Value": "environment"}
+
+
+def local_key(token: str) -> VirtualKey:
+    return VirtualKey(key_id=lookup_id(token), name=LOCAL_KEY_NAME, key_hash=hash_key(token), role="admin")
+
+
+def provider_keys(variables: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> dict[str, str]:
+    """Secret name -> key, for those whose key is in the environment.
+
+    `variables` are the environment's names by secret; the first one that is set wins.
+    """
+    return {
+        secret: environ[name]
+        for secret, names in variables.items()
+        if (name := next((name for name in names if environ.get(name)), None))
+    }
+
+
+def seed_secrets(client: "SecretsManagerClient", stack: str, keys: Mapping[str, str]) -> None:
+    """Makes `<stack>/provider/<name>` hold each key, and removes what an earlier environment had left there.
+
+    A secret that came another way stays as it is. Raises `botocore.exceptions.ClientError`.
+    """
+    prefix = f"{stack}/provider/"
+    pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": [prefix]}])
+    known = {secret["Name"]: secret.get("Tags", []) for page in pages for secret in page["SecretList"]}
+    for name, key in keys.items():
+        if f"{prefix}{name}" in known:
+            client.put_secret_value(SecretId=f"{prefix}{name}", SecretString=key)
+        else:
+            client.create_secret(Name=f"{prefix}{name}", SecretString=key, Tags=[SEEDED])
+    for name, tags in known.items():
+        if name.removeprefix(prefix) not in keys and SEEDED in tags:
+            client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+
+async def seed_registry(registry: Registry, token: str, config: GatewayConfig | None) -> list[tuple[str, str]]:
+    """Makes the registry hold the local key and exactly what the file says; without a file the rest stays as it was.
+
+    New things come before old ones go, so that a crash between leaves too much rather than too little. Returns the
+    keys made for names without one, as (name, key): they are shown once. Raises `errors.Unavailable`.
+    """
+    key = local_key(token)
+    known = await registry.list_keys()
+    # The key of an earlier run with another GATEWAY_API_KEY must not open the door any more.
+    stale = {one.key_id for one in known if one.name == LOCAL_KEY_NAME and one.role == "admin"}
+    made: list[tuple[str, str]] = []
+    if config is not None:
+        await put_entries(registry, entries(config))
+        given = [configured for _, configured in keys(config)]
+        earlier = {one.name: one for one in known if one.key_id not in stale}
+        issued, made = issue(pending_keys(config), earlier)
+        for one in (*given, *issued):
+            await registry.put_key(one)
+        stale = {one.key_id for one in known} - {one.key_id for one in (*given, *issued)}
+    await registry.put_key(key)
+    for key_id in stale - {key.key_id}:
+        await registry.delete_key(key_id)
+    return made
+
+
+async def put_entries(registry: Registry, wanted: Sequence[RegistryEntry]) -> None:
+    for entry in wanted:
+        await registry.put_entry(entry)
+    names = {(entry.kind, entry.name) for entry in wanted}
+    for entry in await registry.load_catalog():
+        if (entry.kind, entry.name) not in names:
+            await registry.delete_entry(entry.kind, entry.name)
+
+
+def issue(
+    pending: Iterable[PendingKey], earlier: Mapping[str, VirtualKey]
+) -> tuple[list[VirtualKey], list[tuple[str, str]]]:
+    """The keys that the file names without giving them, and (name, token) of those made now.
+
+    One that was made before, by name, keeps its token and gets what the file says today.
+    """
+    issued: list[VirtualKey] = []
+    made: list[tuple[str, str]] = []
+    for key in pending:
+        token = f"sk-{randomness.token_urlsafe(32)}"
+        fresh = key.issue(token)
+        if before := earlier.get(key.name):
+            issued.append(replace(fresh, key_id=before.key_id, key_hash=before.key_hash))
+        else:
+            issued.append(fresh)
+            made.append((key.name, token))
+    return issued, made
+
+
+def masked(token: str) -> str:
+    """A key of the user's own as it may be shown: its last four characters, where there are enough others."""
+    return f"sk-…{token[-4:]}" if len(token) >= 12 else "sk-…"
+
+
+def client(service: Any, settings: Settings, credentials: AwsCredentials) -> Any:
+    """A boto3 client for a local stack, which takes nothing from the environment's `AWS_*`."""
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session(
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
+        aws_session_token=credentials.session_token,
+        region_name=settings.region,
+    )
+    bounded = Config(
+        connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}, proxies={}
+    )
+    return session.client(service, endpoint_url=settings.aws_endpoint_url, config=bounded)

@@ -1,0 +1,76 @@
+"""The four tables of a stack, made where they are missing. Deployed, `template.yaml` makes them.
+
+https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llm_gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+TTL_ATTRIBUTE = "ttl"
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """What distinguishes our tables: all are on demand, their keys are the strings `pk` and, if `sorted`, `sk`."""
+
+    name: str
+    sorted: bool = False
+    expires: bool = False
+    stream: bool = False
+
+
+def shapes(settings: Settings) -> tuple[TableShape, ...]:
+    return (
+        TableShape(settings.registry_table, sorted=True),
+        TableShape(settings.ledger_table, expires=True, stream=True),
+        TableShape(settings.usage_table, sorted=True),
+        TableShape(settings.cache_table, expires=True),
+    )
+
+
+def create_tables(dynamodb: "DynamoDBClient", settings: Settings) -> list[str]:
+    """Makes what is missing and returns its names; leaves what is there. Raises `botocore.exceptions.ClientError`."""
+    made = [shape.name for shape in shapes(settings) if create_table(dynamodb, shape)]
+    for shape in shapes(settings):
+        if shape.name in made:
+            dynamodb.get_waiter("table_exists").wait(TableName=shape.name, WaiterConfig={"Delay": 1})
+        if shape.expires:
+            expire(dynamodb, shape.name)
+    return made
+
+
+def create_table(dynamodb: "DynamoDBClient", shape: TableShape) -> bool:
+    """True if it was not there."""
+    try:
+        dynamodb.create_table(**definition(shape))
+    except dynamodb.exceptions.ResourceInUseException:
+        return False
+    return True
+
+
+def definition(shape: TableShape) -> Any:
+    """The body of `CreateTable`."""
+    keys = {"pk": "HASH", "sk": "RANGE"} if shape.sorted else {"pk": "HASH"}
+    stream: Mapping[str, Any] = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    return {
+        "TableName": shape.name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in keys],
+        "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()],
+        **({"StreamSpecification": stream} if shape.stream else {}),
+    }
+
+
+def expire(dynamodb: "DynamoDBClient", table: str) -> None:
+    """Turns TTL on; DynamoDB refuses to turn on what is on."""
+    ttl = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+    if ttl["TimeToLiveStatus"] not in {"ENABLED", "ENABLING"}:
+        dynamodb.update_time_to_live(
+            TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
+        )

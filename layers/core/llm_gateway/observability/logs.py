@@ -1,0 +1,103 @@
+"""Logs: one structured line a request, by Powertools; readable lines on a laptop. Never content, never a key.
+
+Source of the JSON's base fields: https://docs.powertools.aws.dev/lambda/python/latest/core/logger/
+"""
+
+import logging
+import sys
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+
+from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.errors import GatewayError
+
+SERVICE = "llm-gateway"
+
+
+def _as_json(fields: Any) -> str:
+    return orjson.dumps(fields, default=str).decode()
+
+
+class ReadableFormatter(LambdaPowertoolsFormatter):
+    """A line for a person: time, level, message, and the fields that came with it."""
+
+    _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        extra = {name: value for name, value in record.__dict__.items() if name not in self._OWN}
+        fields = " ".join(f"{name}={value}" for name, value in extra.items() if value is not None)
+        line = f"{moment} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return line
+
+
+def open_logger(level: str, form: Literal["json", "text"]) -> Logger:
+    """The process's logger. Raises `ValueError` for a level that logging does not know."""
+    if form == "text":
+        return Logger(service=SERVICE, level=level, logger_formatter=ReadableFormatter(), stream=sys.stderr)
+    formatter = LambdaPowertoolsFormatter(json_serializer=_as_json, utc=True)
+    return Logger(service=SERVICE, level=level, logger_formatter=formatter)
+
+
+class RequestLog:
+    """Writes what a finished request came to."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def finished(self, record: RequestRecord, overhead_s: float) -> None:
+        if self._logger.log_level > logging.INFO:
+            return
+        usage = record.usage
+        self._logger.info(
+            "request",
+            extra={
+                "request_id": record.request_id,
+                "key_id": record.key_id,
+                "endpoint": record.endpoint,
+                "model": record.requested_model,
+                "provider": record.provider,
+                "routed_model": record.routed_model,
+                "stream": record.stream,
+                "status": record.status,
+                "http_status": record.http_status,
+                "error_code": record.error_code,
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cost_usd": None if record.cost_usd is None else format(record.cost_usd, "f"),
+                "latency_ms": record.latency_ms,
+                "ttft_ms": record.ttft_ms,
+                "overhead_ms": round(overhead_s * 1000, 2),
+            },
+        )
+
+    def refused(self, request_id: str, method: str, path: str, error: GatewayError) -> None:
+        """A request that never came to a ledger entry. The path is logged without its query."""
+        self._logger.info(
+            "refused",
+            extra={
+                "request_id": request_id,
+                "method": method,
+                "path": path,
+                "http_status": error.http_status,
+                "error_code": error.error_code,
+            },
+        )
+
+    def lost(self, record: RequestRecord, error: GatewayError) -> None:
+        """A record that the ledger could not take: kept here in full, so that nothing is lost for good."""
+        self._logger.error("ledger_unavailable", extra={"reason": error.message, "record": _as_json(record)})
+
+    def warn(self, message: str) -> None:
+        """Something the gateway got over, such as a store that is away while its cache serves."""
+        self._logger.warning(message)
+
+    def crashed(self, request_id: str, error: BaseException) -> None:
+        """A defect of ours: the traceback goes to the log, never to the caller."""
+        self._logger.error("unhandled", exc_info=error, extra={"request_id": request_id})

@@ -1,0 +1,108 @@
+"""Metrics: one line in CloudWatch's embedded metric format (EMF) a finished request, by Powertools.
+
+Sources: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+and https://docs.powertools.aws.dev/lambda/python/latest/core/metrics/ (`EphemeralMetrics`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aws_lambda_powertools.metrics import EphemeralMetrics
+
+from llm_gateway.domain.catalog import Catalog
+from llm_gateway.domain.usage import RequestRecord
+
+NAMESPACE: Final = "LLMGateway"
+OTHER: Final = "other"
+
+Name = Literal[
+    "Requests",
+    "Errors",
+    "Latency",
+    "TimeToFirstToken",
+    "Overhead",
+    "InputTokens",
+    "CachedTokens",
+    "OutputTokens",
+    "Cost",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric as CloudWatch knows it. It is emitted once in each of `dimension_sets`."""
+
+    unit: Literal["Count", "Milliseconds", "None"]
+    meaning: str
+    dimension_sets: tuple[tuple[str, ...], ...] = (("service",), ("service", "provider", "model"))
+
+
+METRICS: Final[dict[Name, Metric]] = {
+    "Requests": Metric("Count", "requests that came to a ledger entry"),
+    "Errors": Metric("Count", "those that failed, before the first byte or after it"),
+    "Latency": Metric("Milliseconds", "from the request to the caller's last byte"),
+    "TimeToFirstToken": Metric("Milliseconds", "from the request to the first content of a stream"),
+    "Overhead": Metric("Milliseconds", "spent on our side until the answer was ready"),
+    "InputTokens": Metric("Count", "read, cached ones included"),
+    "CachedTokens": Metric("Count", "read from the provider's prompt cache"),
+    "OutputTokens": Metric("Count", "written, reasoning included"),
+    "Cost": Metric("None", "US dollars, rounded to a float: a picture of the spending, of which the ledger is the truth"),
+}
+"""All that is emitted; the template's dashboard and alarms are tested against it. `service` is the stack's name."""
+
+
+def configured_models(catalog: Catalog) -> frozenset[str]:
+    """The `provider:model` names that an operator wrote down: deployments of aliases, and prices."""
+    deployed = {f"{one.provider}:{one.model}" for alias in catalog.aliases.values() for one in alias.deployments}
+    return frozenset(deployed.union(catalog.prices))
+
+
+class RequestMetrics:
+    """Emits what a finished request came to, to standard output, where Lambda's log picks it up.
+
+    `known` says whether a `provider:model` may be a dimension. All others are `other`: every value is a metric that is
+    paid for, and callers choose the names of models. One instance serves any number of concurrent requests of an event
+    loop: `finished` has no await in it, and leaves nothing behind.
+    """
+
+    def __init__(self, service: str, known: Callable[[str], bool]) -> None:
+        self._service = service
+        self._known = known
+        self._metrics = EphemeralMetrics(namespace=NAMESPACE, service=service)
+
+    def finished(self, record: RequestRecord, overhead_s: float) -> None:
+        provider, model = self._dimensions(record)
+        metrics = self._metrics
+        metrics.add_dimensions(service=self._service, provider=provider, model=model)
+        for name, value in _values(record, overhead_s):
+            metrics.add_metric(name=name, unit=METRICS[name].unit, value=value)
+        metrics.flush_metrics()
+
+    def _dimensions(self, record: RequestRecord) -> tuple[str, str]:
+        provider, model = record.provider or OTHER, record.routed_model
+        # CloudWatch takes ASCII alone, and drops the whole line otherwise.
+        if not provider.isascii() or not model.isascii() or not self._known(f"{provider}:{model}"):
+            model = OTHER
+        return (provider if provider.isascii() else OTHER), model
+
+
+def _values(record: RequestRecord, overhead_s: float) -> list[tuple[Name, float]]:
+    """What there is to say: zero counts and unknown times are left out, so that averages and percentiles stay true."""
+    usage = record.usage
+    values: list[tuple[Name, float]] = [("Requests", 1), ("Overhead", overhead_s * 1000)]
+    if record.status == "failed":
+        values.append(("Errors", 1))
+    if record.latency_ms is not None:
+        values.append(("Latency", record.latency_ms))
+    if record.ttft_ms is not None:
+        values.append(("TimeToFirstToken", record.ttft_ms))
+    if usage.input_tokens:
+        values.append(("InputTokens", usage.input_tokens))
+    if usage.cached_tokens:
+        values.append(("CachedTokens", usage.cached_tokens))
+    if usage.output_tokens:
+        values.append(("OutputTokens", usage.output_tokens))
+    if record.cost_usd:
+        values.append(("Cost", float(record.cost_usd)))
+    return values

@@ -1,0 +1,91 @@
+"""A request's entry in the ledger: opened before the provider is called, settled after the caller's last byte."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, Protocol
+
+from llm_gateway.domain.catalog import Catalog, Deployment, Provider
+from llm_gateway.domain.identity import VirtualKey
+from llm_gateway.domain.ports import Ledger
+from llm_gateway.domain.usage import Cost, RequestRecord, Usage
+from llm_gateway.errors import GatewayError
+from llm_gateway.metering.estimate import estimate_request_tokens, estimate_tokens
+from llm_gateway.pipeline.call import Call
+from llm_gateway.schemas.openai_chat import ModelRequest
+
+_GRACE_S = 120
+
+
+class Pricing(Protocol):
+    """What a provider bills for a usage block at a moment (Unix seconds)."""
+
+    def cost(self, usage: Usage, provider: Provider, model: str, catalog: Catalog, at: float) -> Cost: ...
+
+
+class Accounts:
+    """Writes records. A ledger that cannot be written does not refuse the call: the record goes to `report_lost`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        pricing: Pricing,
+        report_lost: Callable[[RequestRecord, GatewayError], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._pricing = pricing
+        self._report_lost = report_lost
+        self._now = now
+
+    async def open(
+        self, call: Call, key: VirtualKey, request: ModelRequest, requested: str, deployment: Deployment, total_s: float
+    ) -> RequestRecord:
+        """The record as written. `requested` is the name the caller used."""
+        now = self._now()
+        record = RequestRecord(
+            request_id=call.request_id,
+            at_ms=int(now * 1000),
+            endpoint=call.endpoint,
+            key=key.name,
+            key_id=key.key_id,
+            team=key.team,
+            user=request.user or key.user,
+            requested_model=requested,
+            provider=deployment.provider,
+            routed_model=deployment.model,
+            stream=request.stream,
+            status="open",
+            expires_at=int(now + total_s + _GRACE_S),
+            tags=dict(key.tags),
+        )
+        try:
+            await self._ledger.open(record)
+        except GatewayError as error:
+            self._report_lost(record, error)
+        return record
+
+    def priced(self, record: RequestRecord, usage: Usage, provider: Provider, catalog: Catalog) -> RequestRecord:
+        """The record with its usage and exact cost; `cost_usd` is None where no price is known."""
+        if not (usage.input_tokens or usage.output_tokens):
+            cost = Cost(Decimal(0), "")
+        else:
+            model = record.answered_model or record.routed_model
+            cost = self._pricing.cost(usage, provider, model, catalog, record.at_ms / 1000)
+            if cost.usd is None and model != record.routed_model:
+                cost = self._pricing.cost(usage, provider, record.routed_model, catalog, record.at_ms / 1000)
+        return replace(record, usage=usage, cost_usd=cost.usd, price_version=cost.price_version or None)
+
+    async def settle(self, record: RequestRecord) -> None:
+        try:
+            await self._ledger.settle(record)
+        except GatewayError as error:
+            self._report_lost(record, error)
+
+
+def estimate(fields: Any, text: str) -> Usage:
+    """What a provider that gave no count will bill: the whole prompt, and what was written so far."""
+    return Usage(
+        input_tokens=estimate_request_tokens(fields), output_tokens=estimate_tokens(text) if text else 0, estimated=True
+    )

@@ -1,0 +1,30 @@
+"""What comes into the pipeline and what goes out, free of any web framework."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+
+from llm_gateway.dialects.dialect import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a caller. `started` is a `time.perf_counter` reading taken when it arrived."""
+
+    request_id: str
+    endpoint: Endpoint
+    body: bytes
+    token: str | None
+    started: float
+    path_model: str | None = None
+    """The model that an Azure path names; it counts before the body's."""
+    body_object: bool = True
+    """Whether the caller wants `x_gateway` in a buffered answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets: a `body`, or a `stream` whose first content has come already. Header names in lower case."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: AsyncGenerator[bytes, None] | None = None

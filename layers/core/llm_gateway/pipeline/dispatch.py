@@ -1,0 +1,128 @@
+"""The call to the provider: credential, send, and the provider's refusals as our errors."""
+
+from collections.abc import Mapping
+from typing import Protocol
+from urllib.parse import urlencode
+
+from llm_gateway.dialects.dialect import Dialect, EncodedRequest, Endpoint
+from llm_gateway.domain.catalog import Provider, Timeouts
+from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
+from llm_gateway.errors import InternalFailure, ModelNotFound
+from llm_gateway.schemas.openai_chat import ModelRequest
+
+LONGEST_FIRST_BYTE_S = 280.0
+"""API Gateway drops a connection that is idle for five minutes; before that there is time for a real 504."""
+
+_LONGEST_ERROR_BODY = 1 << 20
+_USER_AGENT = "llm-gateway"
+
+
+class RefreshableSecrets(Protocol):
+    """A cached `SecretStore`."""
+
+    async def get_secret(self, name: str) -> str | None: ...
+
+    def invalidate(self, name: str) -> None: ...
+
+
+class Dispatcher:
+    """Sends one encoded request to one provider."""
+
+    def __init__(
+        self, http: HttpClient, secrets: RefreshableSecrets, dialects: Mapping[str, Dialect], stack: str
+    ) -> None:
+        self._http = http
+        self._secrets = secrets
+        self._dialects = dialects
+        self._stack = stack
+
+    def dialect_of(self, provider: Provider) -> Dialect:
+        try:
+            return self._dialects[provider.dialect]
+        except KeyError:
+            raise InternalFailure(
+                f"Provider `{provider.name}` speaks `{provider.dialect}`, which this version cannot translate."
+            ) from None
+
+    async def is_configured(self, provider: Provider) -> bool:
+        """Whether the provider can be called: it needs no key, or has one."""
+        if not provider.enabled or provider.base_url is None or provider.dialect not in self._dialects:
+            return False
+        return provider.credential == "none" or await self._key_of(provider) is not None
+
+    async def send(
+        self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider, timeouts: Timeouts
+    ) -> HttpResponse:
+        """The provider's answer with a 2xx status; the caller closes it.
+
+        A 401 with a key that has been replaced meanwhile is tried once more with the new one.
+        Raises `UpstreamError` and its kin.
+        """
+        dialect = self.dialect_of(provider)
+        encoded = dialect.encode(endpoint, request, model, provider)
+        key = await self._key_of(provider)
+        response = await self._send(provider, encoded, key, timeouts)
+        if response.status == 401 and key is not None:
+            self._secrets.invalidate(self.secret_name(provider))
+            fresh = await self._key_of(provider)
+            if fresh is not None and fresh != key:
+                await response.close()
+                key = fresh
+                response = await self._send(provider, encoded, key, timeouts)
+        if 200 <= response.status < 300:
+            return response
+        try:
+            body = await response.read(_LONGEST_ERROR_BODY)
+        finally:
+            await response.close()
+        if key:
+            body = body.replace(key.encode(), b"***")
+        raise dialect.decode_error(response.status, response.headers, body)
+
+    def secret_name(self, provider: Provider) -> str:
+        return f"{self._stack}/provider/{provider.secret or provider.name}"
+
+    async def _key_of(self, provider: Provider) -> str | None:
+        if provider.credential == "none":
+            return None
+        return await self._secrets.get_secret(self.secret_name(provider))
+
+    async def _send(
+        self, provider: Provider, encoded: EncodedRequest, key: str | None, timeouts: Timeouts
+    ) -> HttpResponse:
+        url = f"{provider.base_url}{encoded.path}"
+        if provider.quirks.query:
+            url = f"{url}?{urlencode(provider.quirks.query)}"
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": _USER_AGENT,
+            **provider.headers,
+            **encoded.headers,
+            **_credential(provider, key, self.secret_name(provider)),
+        }
+        return await self._http.send(
+            HttpRequest(
+                method="POST",
+                url=url,
+                headers=headers,
+                body=encoded.body,
+                connect_s=timeouts.connect_s,
+                first_byte_s=min(timeouts.first_token_s, LONGEST_FIRST_BYTE_S),
+                idle_s=timeouts.idle_s,
+            )
+        )
+
+
+def _credential(provider: Provider, key: str | None, secret_name: str) -> dict[str, str]:
+    if provider.credential == "none":
+        return {}
+    if key is None:
+        raise ModelNotFound(
+            f"Provider `{provider.name}` has no key: store it as the secret `{secret_name}`"
+            " (locally: set its environment variable).",
+            param="model",
+        )
+    if provider.credential == "header":
+        return {provider.credential_header or "api-key": key}
+    return {"authorization": f"Bearer {key}"}

@@ -1,0 +1,64 @@
+"""The models a caller can name: aliases, and the priced models of every provider that can be called."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from llm_gateway.domain.catalog import Catalog
+from llm_gateway.domain.identity import VirtualKey
+from llm_gateway.errors import ModelNotFound, PermissionDenied
+from llm_gateway.pipeline.catalog_source import CatalogSource
+from llm_gateway.pipeline.dispatch import Dispatcher
+from llm_gateway.pipeline.model_choice import ModelChoice
+
+
+class KnownModels(Protocol):
+    """The price book's names of a provider's models."""
+
+    def models(self, price_as: str) -> Iterable[str]: ...
+
+
+class ModelList:
+    """What `GET /v1/models` shows, as OpenAI's model objects: `{id, object, created, owned_by}`.
+
+    Source: https://platform.openai.com/docs/api-reference/models/object
+    """
+
+    def __init__(self, catalog: CatalogSource, choice: ModelChoice, dispatcher: Dispatcher, known: KnownModels) -> None:
+        self._catalog = catalog
+        self._choice = choice
+        self._dispatcher = dispatcher
+        self._known = known
+
+    async def all(self, key: VirtualKey) -> list[dict[str, Any]]:
+        catalog = await self._catalog.current()
+        shown = []
+        for name in [*catalog.aliases, *await self._of_providers(catalog)]:
+            try:
+                route = await self._choice.choose(name, catalog, key)
+            except (ModelNotFound, PermissionDenied):
+                continue
+            shown.append(_model(name, route.deployments[0].provider))
+        return shown
+
+    async def one(self, name: str, key: VirtualKey) -> dict[str, Any]:
+        """Raises `ModelNotFound`; what the key may not use is not there."""
+        catalog = await self._catalog.current()
+        try:
+            route = await self._choice.choose(name, catalog, key)
+        except PermissionDenied:
+            raise ModelNotFound(
+                f"The model `{name}` does not exist or you do not have access to it.", param="model"
+            ) from None
+        return _model(name, route.deployments[0].provider)
+
+    async def _of_providers(self, catalog: Catalog) -> list[str]:
+        names = []
+        for provider in catalog.providers.values():
+            if await self._dispatcher.is_configured(provider):
+                known = self._known.models(provider.price_as or provider.name)
+                names += [f"{provider.name}:{model}" for model in known]
+        return names
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -1,0 +1,148 @@
+"""One contract, every engine: the in-memory fake, moto's server, and AWS's own where Java and Maven are there.
+
+`REQUIRE_DYNAMODB_LOCAL=1` makes the absence of the last a failure. The report says which engines ran.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from llm_gateway.adapters.aws_json import AwsJsonClient
+from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
+from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry
+from llm_gateway.domain.ports import HttpClient, Ledger, Registry
+from llm_gateway.upstream.client import open_client
+from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
+
+from tests.contract.engines import DynamoDBLocal, MotoServer, dynamodb_local_missing, dynamodb_local_required
+
+CREDENTIALS = StaticCredentials(AwsCredentials("testing", "testing"))
+_DYNAMODB_LOCAL = pytest.param("dynamodb-local", marks=pytest.mark.dynamodb_local)
+_ran: set[str] = set()
+
+AwsClients = Callable[..., AwsJsonClient]
+
+
+def pytest_report_header() -> str:
+    missing = dynamodb_local_missing()
+    local = f"no DynamoDB Local ({missing})" if missing else "DynamoDB Local"
+    return f"store engines: memory, moto, {local}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _ran:
+        terminalreporter.write_line(f"the store contract ran on: {', '.join(sorted(_ran))}")
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoServer]:
+    server = MotoServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDBLocal]:
+    missing = dynamodb_local_missing()
+    if missing is not None:
+        if dynamodb_local_required():
+            pytest.fail(f"REQUIRE_DYNAMODB_LOCAL=1, but {missing}")
+        pytest.skip(f"no DynamoDB Local: {missing}")
+    try:
+        engine = DynamoDBLocal.start(tmp_path_factory.mktemp("dynamodb-local") / "log")
+    except RuntimeError as error:
+        if dynamodb_local_required():
+            raise
+        pytest.skip(f"no DynamoDB Local: {error}")
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[HttpClient]:
+    client = open_client()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def aws(http: HttpClient) -> AwsClients:
+    """Makes a client: `aws(url, service="dynamodb", **options)`."""
+
+    def make(url: str, service: str = "dynamodb", **options: Any) -> AwsJsonClient:
+        # Generous where it does not matter: the machine may be busy, and a hang has tests of its own.
+        patience = {"connect_s": 5.0, "timeout_s": 20.0, **options}
+        return AwsJsonClient(
+            http, service=service, region="us-east-1", credentials=CREDENTIALS, endpoint_url=url, **patience
+        )
+
+    return make
+
+
+@pytest.fixture(params=["memory", "moto", _DYNAMODB_LOCAL])
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    _ran.add(name)
+    return name
+
+
+@pytest.fixture(params=["moto", _DYNAMODB_LOCAL])
+async def dynamodb(request: pytest.FixtureRequest, aws: AwsClients) -> AwsJsonClient:
+    """A client of each real engine in turn."""
+    _ran.add(request.param)
+    return aws(engine_url(request, request.param), count_capacity=True)
+
+
+@pytest.fixture
+def real_dynamodb(aws: AwsClients, dynamodb_local: DynamoDBLocal) -> AwsJsonClient:
+    """A client of AWS's own engine, for what moto does not tell truly: capacity units, limits of size."""
+    return aws(dynamodb_local.url, count_capacity=True)
+
+
+@pytest.fixture
+async def ledger(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> Ledger:
+    """An empty ledger on each engine."""
+    if engine == "memory":
+        return MemoryLedger()
+    client = aws(engine_url(request, engine))
+    return DynamoDBLedger(client, await create_ledger_table(client), retention_days=30)
+
+
+@pytest.fixture
+async def registry(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> Registry:
+    """An empty registry on each engine."""
+    if engine == "memory":
+        return MemoryRegistry()
+    client = aws(engine_url(request, engine))
+    return DynamoDBRegistry(client, await create_registry_table(client))
+
+
+def engine_url(request: pytest.FixtureRequest, engine: str) -> str:
+    name = {"moto": "moto", "dynamodb-local": "dynamodb_local"}[engine]
+    url: str = request.getfixturevalue(name).url
+    return url
+
+
+async def create_ledger_table(aws: AwsJsonClient) -> str:
+    return await _create_table(aws, {"pk": "HASH"})
+
+
+async def create_registry_table(aws: AwsJsonClient) -> str:
+    return await _create_table(aws, {"pk": "HASH", "sk": "RANGE"})
+
+
+async def _create_table(aws: AwsJsonClient, keys: dict[str, str]) -> str:
+    """A table of its own for each test, so that they share an engine and nothing else."""
+    name = f"table-{secrets.token_hex(6)}"
+    await aws.call(
+        "CreateTable",
+        {
+            "TableName": name,
+            "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
+            "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        },
+    )
+    return name

@@ -1,0 +1,92 @@
+"""Golden transcripts of the `openai_chat` dialect: what a caller sent, what went up, what came down, what the caller got.
+
+Each folder holds `request.json`, `upstream_request.json`, then `upstream_response.json` (which goes to the caller as it
+is) or `upstream_stream.sse` with `response.sse`, and `expect.json` with what was read of it and the source.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_gateway.dialects.openai_chat import OpenAIChat
+from llm_gateway.dialects.openai_chat_stream import OpenAIStream
+from llm_gateway.domain.catalog import Provider, Quirks
+from llm_gateway.domain.usage import Usage
+from llm_gateway.schemas.openai_chat import read_chat_request
+from llm_gateway.upstream.framing import BlockSplitter, split_events
+
+ROOT = Path(__file__).parent / "openai_chat"
+SCENARIOS = sorted(path.name for path in ROOT.iterdir())
+STREAMED = [name for name in SCENARIOS if (ROOT / name / "upstream_stream.sse").exists()]
+BUFFERED = [name for name in SCENARIOS if name not in STREAMED]
+PROVIDER = Provider("openai", "openai_chat", "https://api.example/v1", quirks=Quirks(stream_usage="ask"))
+DIALECT = OpenAIChat()
+
+
+def read(scenario: str, name: str) -> bytes:
+    return (ROOT / scenario / name).read_bytes()
+
+
+def expected(scenario: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(read(scenario, "expect.json"))
+    return loaded
+
+
+def assert_usage(usage: Usage | None, wanted: dict[str, int] | None) -> None:
+    if wanted is None:
+        assert usage is None
+    else:
+        assert usage is not None
+        assert {name: value for name, value in asdict(usage).items() if value} == wanted
+
+
+def decode(scenario: str, pieces: list[bytes]) -> tuple[bytes, OpenAIStream]:
+    request = read_chat_request(read(scenario, "request.json"))
+    translator, splitter = DIALECT.translator(request, split_events), BlockSplitter()
+    out = [translator.feed(splitter.feed(piece)) for piece in pieces]
+    return b"".join([*out, translator.finish(splitter.rest())]), translator
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_request_goes_up_with_only_the_declared_edits(scenario: str) -> None:
+    request = read_chat_request(read(scenario, "request.json"))
+    encoded = DIALECT.encode("chat.completions", request, "gpt-4o-mini", PROVIDER)
+    assert encoded.body == read(scenario, "upstream_request.json")
+    assert encoded.path == "/chat/completions"
+
+
+@pytest.mark.parametrize("scenario", BUFFERED)
+def test_answer_comes_down_unchanged_and_is_read(scenario: str) -> None:
+    body = read(scenario, "upstream_response.json")
+    answer = DIALECT.decode("chat.completions", body)
+    wanted = expected(scenario)
+    assert answer.body == body
+    assert (answer.model, answer.finish_reason) == (wanted["model"], wanted["finish_reason"])
+    assert_usage(answer.usage, wanted["usage"])
+
+
+@pytest.mark.parametrize("scenario", STREAMED)
+def test_stream_comes_down_byte_for_byte_but_for_the_hidden_usage(scenario: str) -> None:
+    out, translator = decode(scenario, [read(scenario, "upstream_stream.sse")])
+    wanted = expected(scenario)
+    assert out == read(scenario, "response.sse")
+    assert (translator.model, translator.finish_reason) == (wanted["model"], wanted["finish_reason"])
+    assert_usage(translator.usage, wanted["usage"])
+    if wanted["usage"] is None:
+        assert translator.text() == wanted["text"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(STREAMED), st.lists(st.integers(0, 4000), max_size=12))
+def test_any_split_of_the_bytes_gives_the_same(scenario: str, cuts: list[int]) -> None:
+    stream = read(scenario, "upstream_stream.sse")
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    pieces = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    out, translator = decode(scenario, pieces)
+    assert out == read(scenario, "response.sse")
+    assert_usage(translator.usage, expected(scenario)["usage"])

@@ -1,6 +1,6 @@
 """What an HTTP client costs: CPU per small POST, CPU per streamed event, import time, size, memory, threads.
 
-    python scripts/measure_http_clients.py [--rounds 5] [--only pyreqwest,aiohttp] [--json build/http_clients.json]
+    python scripts/measure_http_clients.py [--tls] [--rounds 5] [--only pyreqwest,aiohttp] [--json build/http.json]
 
 Each client runs in a process of its own against one upstream in another process (a raw asyncio server on
 loopback), in interleaved rounds; the table gives medians. CPU is the client process's own clock, all threads
@@ -8,7 +8,7 @@ included (`time.process_time`). The decision that rests on it is docs/adr/0001-h
 
 Cases: `post` is one request at a time, 16 or 64 in flight; `flush` is a stream whose upstream writes one event
 at a time as fast as it can, `paced` is 20 streams with an event every 10 ms each (an event is a wake-up),
-`burst` is 20 events to a write.
+`burst` is 20 events to a write. `--tls` does all of it over TLS (needs the `openssl` command for a certificate).
 """
 
 import argparse
@@ -16,9 +16,11 @@ import asyncio
 import importlib
 import importlib.metadata
 import json
+import ssl
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -91,17 +93,21 @@ class Upstream(asyncio.Protocol):
         transport.write(b"0\r\n\r\n")
 
 
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=512)
+async def serve(certificate: str) -> None:
+    tls = None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=512, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @asynccontextmanager
-async def use_httpx() -> AsyncIterator[tuple[Post, Read]]:
+async def use_httpx(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
     import httpx  # noqa: PLC0415 - import time is measured apart
 
-    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=512)) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=tls, limits=httpx.Limits(max_connections=512)) as client:
 
         async def post(url: str) -> int:
             return len((await client.post(url, content=REQUEST_BODY, headers=HEADERS)).content)
@@ -114,10 +120,10 @@ async def use_httpx() -> AsyncIterator[tuple[Post, Read]]:
 
 
 @asynccontextmanager
-async def use_aiohttp() -> AsyncIterator[tuple[Post, Read]]:
+async def use_aiohttp(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
     import aiohttp  # noqa: PLC0415 - import time is measured apart
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=512)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=512, ssl=tls)) as session:
 
         async def post(url: str) -> int:
             async with session.post(url, data=REQUEST_BODY, headers=HEADERS) as response:
@@ -131,10 +137,13 @@ async def use_aiohttp() -> AsyncIterator[tuple[Post, Read]]:
 
 
 @asynccontextmanager
-async def use_pyreqwest() -> AsyncIterator[tuple[Post, Read]]:
+async def use_pyreqwest(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
     from pyreqwest.client import ClientBuilder  # noqa: PLC0415 - import time is measured apart
 
-    async with ClientBuilder().no_proxy().follow_redirects(enable=False).build() as client:
+    builder = ClientBuilder().no_proxy().follow_redirects(enable=False)
+    if certificate:
+        builder = builder.add_root_certificate_pem(Path(certificate).read_bytes())
+    async with builder.build() as client:
 
         async def post(url: str) -> int:
             response = await client.post(url).headers(HEADERS).body_bytes(REQUEST_BODY).build().send()
@@ -153,12 +162,12 @@ async def use_pyreqwest() -> AsyncIterator[tuple[Post, Read]]:
 
 
 @asynccontextmanager
-async def use_gateway() -> AsyncIterator[tuple[Post, Read]]:
+async def use_gateway(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
     """What the gateway uses: `llm_gateway.upstream.client`, time limits, checks and all."""
     from llm_gateway.domain.ports import HttpRequest  # noqa: PLC0415 - import time is measured apart
     from llm_gateway.upstream.client import open_client  # noqa: PLC0415
 
-    client = open_client()
+    client = open_client(tls=tls)
 
     async def post(url: str) -> int:
         response = await client.send(HttpRequest("POST", url, HEADERS, REQUEST_BODY))
@@ -180,7 +189,8 @@ async def use_gateway() -> AsyncIterator[tuple[Post, Read]]:
         await client.close()
 
 
-CLIENTS: dict[str, tuple[str, Callable[[], AbstractAsyncContextManager[tuple[Post, Read]]]]] = {
+Use = Callable[[ssl.SSLContext, str], AbstractAsyncContextManager[tuple[Post, Read]]]
+CLIENTS: dict[str, tuple[str, Use]] = {
     "httpx": ("httpx", use_httpx),
     "aiohttp": ("aiohttp", use_aiohttp),
     "pyreqwest": ("pyreqwest.client", use_pyreqwest),
@@ -203,12 +213,13 @@ async def cpu_per(unit: Callable[[], Awaitable[int]], parallel: int, times: int,
     return (time.process_time() - start) / (times * parallel * count) * 1e6
 
 
-async def measure(name: str, base: str) -> dict[str, float]:
+async def measure(name: str, base: str, certificate: str) -> dict[str, float]:
     module, use = CLIENTS[name]
     before = time.perf_counter()
     importlib.import_module(module)
     imported = (time.perf_counter() - before) * 1e3
-    async with use() as (post, read):
+    tls = ssl.create_default_context(cafile=certificate or None)
+    async with use(tls, certificate) as (post, read):
         result = {"import ms": imported}
         for parallel in (1, 16, 64):
             result[f"post x{parallel}"] = await cpu_per(
@@ -252,16 +263,28 @@ def installed_size(name: str) -> float:
     return total / 1e6
 
 
-def run(names: list[str], rounds: int) -> dict[str, dict[str, float]]:
-    upstream = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
+def make_certificate(folder: str) -> str:
+    """The path of a file with a self-signed certificate for 127.0.0.1 and its key."""
+    path = f"{folder}/upstream.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=upstream"
+    extension = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{folder}/key.pem", "-out", path]
+    subprocess.run([*command.split(), *extension], check=True, capture_output=True)
+    with Path(path).open("a") as file:
+        file.write(Path(f"{folder}/key.pem").read_text())
+    return path
+
+
+def run(names: list[str], rounds: int, certificate: str) -> dict[str, dict[str, float]]:
+    serving = [sys.executable, __file__, "--serve", "--certificate", certificate]
+    upstream = subprocess.Popen(serving, stdout=subprocess.PIPE, text=True)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     try:
         if upstream.stdout is None:
             raise RuntimeError("the upstream has no standard output")
-        base = f"http://127.0.0.1:{upstream.stdout.readline().strip()}"
+        base = f"http{'s' if certificate else ''}://127.0.0.1:{upstream.stdout.readline().strip()}"
         for _ in range(rounds):
             for name in names:
-                command = [sys.executable, __file__, "--measure", name, "--base", base]
+                command = [sys.executable, __file__, "--measure", name, "--base", base, "--certificate", certificate]
                 output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 results[name].append(json.loads(output))
     finally:
@@ -272,7 +295,7 @@ def run(names: list[str], rounds: int) -> dict[str, dict[str, float]]:
         for name, all_found in results.items()
     }
     for name, row in table.items():
-        row["size MB"] = installed_size("pyreqwest" if name == "gateway" else name)
+        row["size MB"] = installed_size("httptools" if name == "gateway" else name)
     return table
 
 
@@ -289,16 +312,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(CLIENTS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--certificate", default="", help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--base", default="", help=argparse.SUPPRESS)
     given: Any = parser.parse_args()
     if given.serve:
-        asyncio.run(serve())
+        asyncio.run(serve(given.certificate))
     elif given.measure:
-        print(json.dumps(asyncio.run(measure(given.measure, given.base))))
+        print(json.dumps(asyncio.run(measure(given.measure, given.base, given.certificate))))
     else:
-        table = run(given.only.split(","), given.rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            table = run(given.only.split(","), given.rounds, make_certificate(folder) if given.tls else "")
         print(show(table))
         if given.json:
             given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
@@ -15,7 +16,6 @@ from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
-
 from tests.contract.engines import DynamoDBLocal, MotoServer, dynamodb_local_missing, dynamodb_local_required
 
 CREDENTIALS = StaticCredentials(AwsCredentials("testing", "testing"))
@@ -39,6 +39,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[MotoServer]:
     server = MotoServer()
+    _ran.add("moto")
     yield server
     server.stop()
 
@@ -56,6 +57,7 @@ def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoD
         if dynamodb_local_required():
             raise
         pytest.skip(f"no DynamoDB Local: {error}")
+    _ran.add("dynamodb-local")
     yield engine
     engine.stop()
 
@@ -84,14 +86,14 @@ def aws(http: HttpClient) -> AwsClients:
 @pytest.fixture(params=["memory", "moto", _DYNAMODB_LOCAL])
 def engine(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    _ran.add(name)
+    if name == "memory":
+        _ran.add(name)
     return name
 
 
 @pytest.fixture(params=["moto", _DYNAMODB_LOCAL])
 async def dynamodb(request: pytest.FixtureRequest, aws: AwsClients) -> AwsJsonClient:
     """A client of each real engine in turn."""
-    _ran.add(request.param)
     return aws(engine_url(request, request.param), count_capacity=True)
 
 

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
+
 from llm_gateway.adapters.attributes import Item
 from llm_gateway.domain.usage import Attempt, RequestRecord, Usage
 

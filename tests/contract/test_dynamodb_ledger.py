@@ -6,12 +6,12 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+
 from llm_gateway.adapters.attributes import Item, request_key
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
 from llm_gateway.errors import UpstreamCut
-
 from tests.contract.conftest import CREDENTIALS, create_ledger_table
 from tests.contract.records import item_size, open_record, plain_record
 

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+
 from llm_gateway.domain.ports import Ledger
 from llm_gateway.domain.usage import RequestRecord, Usage
 from llm_gateway.errors import InternalFailure
-
 from tests.contract.records import open_record, plain_record, records
 
 

@@ -6,12 +6,12 @@ from typing import get_args
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import Kind, Registry, RegistryEntry
 from llm_gateway.errors import InternalFailure, InvalidRequest
-
 from tests.contract.conftest import create_registry_table
 
 DOCUMENT = {

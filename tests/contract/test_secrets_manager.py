@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.domain.ports import SecretStore
-
 from tests.contract.conftest import AwsClients
 from tests.contract.engines import MotoServer
 

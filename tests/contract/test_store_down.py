@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
@@ -13,7 +14,6 @@ from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import RegistryEntry
 from llm_gateway.errors import Unavailable
-
 from tests.contract.conftest import AwsClients, create_ledger_table
 from tests.contract.engines import DynamoDBLocal
 from tests.contract.records import open_record, plain_record

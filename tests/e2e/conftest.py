@@ -4,6 +4,7 @@ Each has its own directory, port and embedded AWS.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,24 +27,23 @@ def new_gateway(tmp_path: Path, bare_environ: dict[str, str]) -> Iterator[StartG
 
     Two calls with one directory are two runs on the same data.
     """
-    made: list[GatewayProcess] = []
+    with ExitStack() as made:
 
-    def new(
-        config: str | None = None,
-        *,
-        environ: dict[str, str] | None = None,
-        outlive: bool = False,
-        port: int = 0,
-        directory: Path = tmp_path,
-    ) -> GatewayProcess:
-        directory.mkdir(exist_ok=True)
-        variables = {**bare_environ, **(environ or {})}
-        made.append(GatewayProcess(directory, environ=variables, config=config, outlive=outlive, port=port))
-        return made[-1]
+        def new(
+            config: str | None = None,
+            *,
+            environ: dict[str, str] | None = None,
+            outlive: bool = False,
+            port: int = 0,
+            directory: Path = tmp_path,
+        ) -> GatewayProcess:
+            directory.mkdir(exist_ok=True)
+            variables = {**bare_environ, **(environ or {})}
+            gateway = GatewayProcess(directory, environ=variables, config=config, outlive=outlive, port=port)
+            made.callback(gateway.clean_up)
+            return gateway
 
-    yield new
-    for gateway in made:
-        gateway.clean_up()
+        yield new
 
 
 @pytest.fixture

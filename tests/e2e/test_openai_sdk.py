@@ -322,7 +322,7 @@ def test_the_item_in_dynamodb_is_what_the_api_tells(client: openai.OpenAI, serve
     dynamodb = served.client("dynamodb")
     table = next(name for name in dynamodb.list_tables()["TableNames"] if name.endswith("ledger"))
     item = dynamodb.get_item(TableName=table, Key={"pk": {"S": f"req#{request_id}"}}, ConsistentRead=True)["Item"]
-    assert Decimal(item["cost_usd"]["N"]) == Decimal(found["cost_usd"])
+    assert Decimal(item["cost"]["N"]) == Decimal(found["cost_usd"])
     assert item["status"] == {"S": "settled"}
     assert int(item["ttl"]["N"]) > 0
     assert "sk-local" not in json.dumps(item)

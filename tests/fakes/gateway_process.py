@@ -6,6 +6,7 @@ gateway.client("dynamodb").get_item(...)
 gateway.stop()      # 0, or gateway.kill() for a crash
 """
 
+import os
 import re
 import signal
 import subprocess
@@ -135,7 +136,5 @@ class GatewayProcess:
         if self._process is not None and self._process.poll() is None:
             self.kill()
         if self.aws_is_up() and (address := EmbeddedAddress.read(self.data / STATE_FILE)) is not None:
-            import os
-
             with suppress(ProcessLookupError):
                 os.kill(address.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from tests.fakes.gate import Gate
 Event = bytes | str | Mapping[str, Any]
 """A mapping is sent as JSON data, a string as data, bytes as they are (comments, torn lines, CRs)."""
 End = Literal["done", "eof", "cut", "cut_mid_event", "stall"]
-"""`done`: `[DONE]` and a proper end; `eof`: a proper end without it; `cut`: the connection closes before the body's end;
+"""`done`: `[DONE]` and a proper end; `eof`: a proper end without it; `cut`: the connection closes before the end;
 `cut_mid_event`: so, after half of the last event; `stall`: silence until the client leaves."""
 BodyFraming = Literal["chunked", "length", "close"]
 
@@ -48,7 +48,7 @@ class Reply:
 
 @dataclass
 class Stream:
-    """Server-sent events, one to a write. `gate_after=2` sends two, then waits for `gate.release()`; 0 sends the head."""
+    """Server-sent events, one to a write. `gate_after=2` sends two, then waits for `gate.release()`."""
 
     events: Sequence[Event] = ()
     end: End = "done"

@@ -31,7 +31,7 @@ from llm_gateway.local.embedded_address import (
 from llm_gateway.local.tables import create_tables, definition, shapes
 from llm_gateway.settings import Settings
 
-SETTINGS = Settings()  # type: ignore[call-arg] # every field has a default
+SETTINGS = Settings()
 LEDGER = SETTINGS.ledger_table
 REGISTRY = SETTINGS.registry_table
 

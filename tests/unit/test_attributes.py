@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llm_gateway.adapters.attributes import RECORD_ATTRIBUTES, decode, decode_record, encode, encode_record, number
 from llm_gateway.domain.usage import RequestRecord
-
 from tests.contract.records import item_size, plain_record, records
 
 

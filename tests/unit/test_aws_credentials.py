@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from llm_gateway.domain.ports import HttpRequest
 from llm_gateway.errors import Unavailable, UpstreamUnreachable
 from llm_gateway.upstream.credentials import (

@@ -7,6 +7,7 @@ from zlib import crc32
 
 import orjson
 import pytest
+
 from llm_gateway.adapters.aws_json import AwsError, AwsJsonClient, ConditionalCheckFailed
 from llm_gateway.domain.ports import HttpRequest
 from llm_gateway.errors import Unavailable, UpstreamCut, UpstreamTimeout, UpstreamUnreachable

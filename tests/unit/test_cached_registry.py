@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+
 from llm_gateway.adapters.cached_registry import CachedRegistry
 from llm_gateway.adapters.memory import MemoryRegistry
 from llm_gateway.domain.identity import VirtualKey

@@ -56,7 +56,7 @@ def test_with_nothing_configured_every_row_is_there_and_openai_is_the_default() 
     ],
 )  # fmt: skip
 def test_the_environment_sets_base_urls(environment: dict[str, str], name: str, base_url: str | None) -> None:
-    assert provider(name, **environment).base_url == base_url
+    assert build(**environment).providers[name].base_url == base_url
 
 
 def test_a_dated_api_version_means_azures_classic_deployments() -> None:

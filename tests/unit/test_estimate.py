@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.metering.estimate import (
@@ -18,7 +18,8 @@ from llm_gateway.metering.estimate import (
 ENGLISH = (
     "The quick brown fox jumps over the lazy dog. She had been thinking about the problem for several weeks, and "
     "although no obvious solution presented itself, there was something in the way the numbers lined up that made her "
-    'suspect an underlying structure. "We should measure it first," he said, "before we decide which of the two is slower."\n'
+    'suspect an underlying structure. "We should measure it first," he said, "before we decide which of the two is '
+    'slower."\n'
 )
 
 # Counted with OpenAI's o200k_base.
@@ -30,7 +31,9 @@ COUNTED = [
     ("russian", "Искусственный интеллект сегодня применяется в самых разных областях, от медицины до торговли.", 20),
     ("hindi", "भारत एक विशाल देश है जहाँ अनेक भाषाएँ बोली जाती हैं। यहाँ की संस्कृति बहुत पुरानी है।", 22),
     ("sql", "SELECT NAME, ADDRESS FROM CUSTOMERS WHERE COUNTRY = 'DE' ORDER BY CREATED_AT DESC LIMIT 100;\n" * 5, 110),
-    ("python", "def total(items: list[int]) -> int:\n    sum = 0\n    for item in items:\n        sum += item\n    return sum", 30),
+    ("python",
+     "def total(items: list[int]) -> int:\n    sum = 0\n    for item in items:\n        sum += item\n    return sum",
+     30),
     ("json", '[{"id": 0, "name": "user 0", "tags": ["a", "b"], "score": 0.0, "active": true}, {"id": 1}]', 43),
     ("digits", "884392716 120398471 998123749 551209834 771230984", 19),
 ]  # fmt: skip
@@ -45,17 +48,8 @@ def test_estimates_are_near_a_real_tokenizers_count(text: str, counted: int) -> 
 
 def test_nothing_is_nothing_and_something_is_something() -> None:
     assert estimate_tokens("") == 0
-    assert [estimate_tokens(text) for text in (" ", "a", ".", "é", "猫", "\n", "\x00", "\ud800")] == [
-        1,
-        1,
-        1,
-        2,
-        1,
-        1,
-        1,
-        1,
-    ]
-    assert estimate_tokens("🚀") == 2
+    assert {estimate_tokens(text) for text in (" ", "a", ".", "猫", "\n", "\x00", "\ud800")} == {1}
+    assert {estimate_tokens(text) for text in ("é", "🚀")} == {2}
 
 
 @given(st.text(), st.text())
@@ -137,7 +131,10 @@ JSON = st.recursive(
 )
 
 
+@example({"messages": [{"content": [{"type": []}]}]})
+@example({"messages": [{"content": [{"type": {}}, {"type": "file", "file": {"file_data": None}}]}]})
 @given(st.dictionaries(st.sampled_from(["messages", "input", "prompt", "tools", "response_format", "model"]), JSON))
+@settings(max_examples=300)
 def test_no_body_makes_it_raise(body: dict[str, Any]) -> None:
     assert estimate_request_tokens(body) >= 0
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llm_gateway.errors import UpstreamMalformed
 from llm_gateway.upstream.framing import BlockSplitter, SseFramer
 
@@ -35,22 +36,23 @@ def reference_events(stream: bytes) -> tuple[list[tuple[str | None, bytes]], tup
     lines, unfinished = reference_lines(stream.removeprefix(b"\xef\xbb\xbf"))
     events: list[tuple[str | None, bytes]] = []
     name, data = b"", b""
-    for line in [*lines, unfinished, None]:
-        at_end = line is None
-        if line == b"" and line is not unfinished:
+
+    def dispatched() -> tuple[str | None, bytes]:
+        return name.decode("utf-8", "replace") or None, data.removesuffix(b"\n")
+
+    for number, line in enumerate([*lines, unfinished]):
+        if line == b"" and number < len(lines):
             if data:
-                events.append((name.decode("utf-8", "replace") or None, data.removesuffix(b"\n")))
+                events.append(dispatched())
             name, data = b"", b""
-        elif line is not None and not line.startswith(b":"):
+        elif not line.startswith(b":"):
             field, _, value = line.partition(b":")
             value = value[1:] if value.startswith(b" ") else value
             if field == b"event":
                 name = value
             elif field == b"data":
                 data += value + b"\n"
-        if at_end and data:
-            return events, (name.decode("utf-8", "replace") or None, data.removesuffix(b"\n"))
-    return events, None
+    return events, dispatched() if data else None
 
 
 def reference_boundary(stream: bytes) -> int:
@@ -72,11 +74,19 @@ def reference_boundary(stream: bytes) -> int:
 
 
 LINE_ENDS = [b"\n", b"\r", b"\r\n"]
-TOKENS = [
-    *LINE_ENDS, *LINE_ENDS, b"data", b"data:", b"data: ", b"data:  ", b"event: a", b"event", b": c", b":", b"id: 1",
-    b"retry: 5", b"x", b" ", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xc2\x85", b"\x0b", b"\x0c", b"\x00", b"\xff", b"{}",
+LINES = [
+    b"", b"", b"", b"data", b"data:", b"data: a", b"data: {}", b"data:  b", b"data: \xe2\x80\xa8\xc2\x85\x0b\x0c",
+    b"event: a", b"event:", b"event", b": c", b":", b"id: 1", b"retry: 5", b"x", b" data: no", b"\xef\xbb\xbfdata: c",
+    b"data: \x00\xff", b"datax: no", b"data :no",
 ]  # fmt: skip
-STREAMS = st.one_of(st.lists(st.sampled_from(TOKENS), max_size=30).map(b"".join), st.binary(max_size=60))
+STREAMS = st.one_of(
+    st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(LINE_ENDS)).map(b"".join), max_size=20).map(b"".join),
+    st.tuples(st.lists(st.sampled_from([*LINES, b"\n\n"]), max_size=12), st.sampled_from(LINE_ENDS)).map(
+        lambda held: held[1].join(held[0])
+    ),
+    st.lists(st.sampled_from([*LINE_ENDS, b"d", b"data:"]), max_size=30).map(b"".join),
+    st.binary(max_size=60),
+)
 
 
 @st.composite
@@ -160,6 +170,22 @@ def test_flush_has_nothing_where_nothing_was_begun(left: bytes) -> None:
     framer = SseFramer()
     framer.feed(left)
     assert framer.flush() is None
+
+
+def test_a_byte_order_mark_counts_only_at_the_start_of_the_stream() -> None:
+    framer = SseFramer()
+    marked = b"\xef\xbb\xbfdata: a\n\n"
+    assert [len(framer.feed(marked)), len(framer.feed(marked)), len(SseFramer().feed(marked + marked))] == [1, 0, 1]
+
+
+def test_the_reference_knows_the_standards_own_examples() -> None:
+    """From section 9.2.6 of the standard."""
+    assert reference_events(b"data: YHOO\ndata: +2\ndata: 10\n\n") == ([(None, b"YHOO\n+2\n10")], None)
+    first = b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event"
+    assert reference_events(first) == ([(None, b"first event"), (None, b"second event")], (None, b" third event"))
+    assert reference_events(b"data\n\ndata\ndata\n\ndata:") == ([(None, b""), (None, b"\n")], (None, b""))
+    assert reference_events(b"data:test\n\ndata: test\n\n") == ([(None, b"test")] * 2, None)
+    assert reference_events(b"event: add\rdata: 73857293\r\r") == ([("add", b"73857293")], None)
 
 
 def test_an_event_may_be_as_large_as_the_limit_and_no_larger() -> None:

@@ -1,4 +1,4 @@
-"""What a local stack starts with: which keys open the door, what the registry holds, which secrets come from the environment."""
+"""What a local stack starts with: keys that open the door, what the registry holds, secrets of the environment."""
 
 from pathlib import Path
 

@@ -116,3 +116,13 @@ def test_what_was_written_is_kept_in_bounded_memory() -> None:
         translator.feed(long)
     assert translator._seen_size <= 1 << 20
     assert translator.text() == "hi" + "x" * 2_500_000
+
+
+def test_content_in_front_of_a_failure_still_goes_out() -> None:
+    translator = stream()
+    translator.feed(WORD)
+    assert translator.feed(WORD + b"data: <html>\n\n" + WORD) == WORD
+    assert translator.complete
+    with pytest.raises(UpstreamMalformed):
+        translator.finish(b"")
+    assert translator.text() == "hihi"

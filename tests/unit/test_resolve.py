@@ -10,7 +10,7 @@ from llm_gateway.catalog.build import build_catalog
 from llm_gateway.domain.catalog import Catalog, Deployment, Timeouts
 from llm_gateway.domain.ports import RegistryEntry
 from llm_gateway.errors import InvalidRequest, ModelNotFound
-from llm_gateway.routing.resolve import allowed, named_providers, resolve
+from llm_gateway.routing.resolve import Route, allowed, named_providers, resolve
 
 FAST: dict[str, Any] = {
     "deployments": [{"provider": "corp", "model": "small-1"}, {"provider": "openai", "model": "gpt-4.1-mini"}],
@@ -172,15 +172,16 @@ def test_only_the_named_providers_matter_and_the_name_is_never_changed(
 ) -> None:
     here = catalog(default)
     relevant = {provider.name for provider in named_providers(model, here)}
-    outcomes = []
+    outcomes: list[Route | str] = []
     for known in (configured, configured & relevant):
         try:
             outcomes.append(resolve(model, here, known))
         except ModelNotFound as error:
             outcomes.append(error.message)
     assert outcomes[0] == outcomes[1]
-    if not isinstance(outcomes[0], str) and outcomes[0].alias is None:
-        (deployment,) = outcomes[0].deployments
+    route = outcomes[0]
+    if isinstance(route, Route) and route.alias is None:
+        (deployment,) = route.deployments
         assert model.endswith(deployment.model)
         assert deployment.provider in configured
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+
 from llm_gateway.runtime.config import RuntimeConfig
 from llm_gateway.runtime.cycle import AppIncomplete, Cycle, Deadline
 from llm_gateway.runtime.http1 import ConnectionLost
 from llm_gateway.runtime.loop import Runtime
 from llm_gateway.runtime.prelude import DELIMITER
-
 from tests.fakes.lambda_platform import LambdaPlatform
 
 NO_DEADLINE = Deadline(0, 2.0, 0.5)
@@ -86,7 +86,8 @@ async def test_receive_gives_the_body_then_waits_for_the_end_of_the_response() -
         told.append((await waiting)["type"])
         told.append((await receive())["type"])
 
-    assert await cycle_on(sink).run(app, NO_DEADLINE) is None
+    async with asyncio.timeout(5):
+        assert await cycle_on(sink).run(app, NO_DEADLINE) is None
     assert told == ["http.disconnect", "http.disconnect"]
     assert sink.chunks == [b"a", b"b"]
     assert sink.prelude.endswith(DELIMITER)
@@ -107,7 +108,8 @@ async def test_a_lost_response_wakes_receive_and_fails_send() -> None:
             await body(send, b"b")
         told.append((await receive())["type"])
 
-    await cycle_on(sink).run(app, NO_DEADLINE)
+    async with asyncio.timeout(5):
+        await cycle_on(sink).run(app, NO_DEADLINE)
     assert told == ["http.disconnect", "http.disconnect"]
     assert not sink.failure, "nobody is left to be told"
 

@@ -6,7 +6,9 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llm_gateway.runtime.http1 import (
+    LAST_CHUNK,
     MAX_HEAD,
     Connection,
     ConnectionLost,
@@ -16,7 +18,9 @@ from llm_gateway.runtime.http1 import (
     chunk,
     last_chunk,
 )
+from llm_gateway.runtime.rapid import Invocation, StreamedResponse
 
+INVOCATION = Invocation("request-1", 0, "arn", "", "", b"{}")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
@@ -149,6 +153,42 @@ async def test_a_wait_for_a_reply_can_be_interrupted() -> None:
     connection.interrupt(ConnectionLost("stop"))
     with pytest.raises(ConnectionLost, match="stop"):
         await waiting
+    server.close()
+
+
+async def test_a_stream_waits_for_a_peer_that_does_not_read() -> None:
+    resume = asyncio.Event()
+    taken = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await resume.wait()
+        data = b""
+        while not data.endswith(LAST_CHUNK):
+            data = await reader.read(2**16)
+            taken += len(data)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    response = StreamedResponse("127.0.0.1", server.sockets[0].getsockname()[1], INVOCATION)
+    await response.begin(b"{}", b"", last=False)
+    written = 0
+
+    async def flood() -> None:
+        nonlocal written
+        for _ in range(400):
+            await response.write(bytes(2**16))
+            written += 1
+
+    flooding = asyncio.ensure_future(flood())
+    await asyncio.sleep(0.3)
+    assert not flooding.done()
+    assert written < 200, "what the kernel's buffers take, and no more"
+    resume.set()
+    await asyncio.wait_for(flooding, 10)
+    await response.finish()
+    await response.confirm()  # the server closes without an answer: logged, and no reason to stop
+    assert taken > 400 * 2**16
     server.close()
 
 

@@ -11,13 +11,13 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mangum import Mangum
+
 from llm_gateway.runtime.config import DEFAULT_APP, RuntimeConfig
 from llm_gateway.runtime.cycle import Deadline
 from llm_gateway.runtime.events import HANDLERS, UnsupportedEvent, base_path, request_of, takes_multi_value_headers
 from llm_gateway.runtime.loop import LambdaContext
 from llm_gateway.runtime.prelude import DELIMITER, PreludeTooLarge, encode_prelude
-from mangum import Mangum
-
 from tests.fakes.lambda_platform.front_ends import FRONT_ENDS, CallerRequest
 
 EVENTS = Path(__file__).parents[2] / "events"

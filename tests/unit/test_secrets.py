@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.errors import Unavailable

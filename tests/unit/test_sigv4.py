@@ -9,6 +9,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llm_gateway.upstream.credentials import AwsCredentials
 from llm_gateway.upstream.sigv4 import sign
 

@@ -71,7 +71,7 @@ class LambdaPlatform:
     """`front_end`: rest, http_api, function_url or alb. `timeout_s` is the function's; `command` replaces the process.
 
     For the next invocation: `cut_after_chunks` drops the response's connection after so many chunks of the body;
-    `response_status` is answered to `/response` in place of 202. `next_statuses` are answered to polls before any event.
+    `response_status` answers `/response` in place of 202. `next_statuses` are answered to polls before any event.
     """
 
     def __init__(
@@ -298,6 +298,7 @@ class LambdaPlatform:
         for invocation in self.invocations:
             if invocation.request_id == request_id and not invocation.over.is_set():
                 if request.header("lambda-runtime-invocation-id") != invocation.invocation_id:
+                    self._end(invocation)
                     raise Violation("the invocation id was not sent back")
                 return invocation
         raise Violation(f"no invocation {request_id} under way")
@@ -341,6 +342,20 @@ class LambdaPlatform:
         return invocation
 
     async def _response(self, request: Request, writer: asyncio.StreamWriter, invocation: Invocation) -> None:
+        try:
+            await self._take_response(request, writer, invocation)
+        except (Violation, ConnectionError, asyncio.IncompleteReadError):
+            if not invocation.over.is_set():  # the caller must not wait for what will not come
+                self._end(invocation)
+            raise
+        try:
+            async with asyncio.timeout(3):
+                if await request.reader.read(1):
+                    raise Violation("the connection of a streamed response was used again")
+        except TimeoutError:
+            raise Violation("the connection of a streamed response was not closed") from None
+
+    async def _take_response(self, request: Request, writer: asyncio.StreamWriter, invocation: Invocation) -> None:
         _check_streaming(request)
         cut_after, self.cut_after_chunks = self.cut_after_chunks, None
         status, self.response_status = self.response_status, 202
@@ -372,9 +387,6 @@ class LambdaPlatform:
         self._end(invocation)
         writer.write(reply(status, {"Content-Type": "application/json"}, b'{"status":"OK"}'))
         await writer.drain()
-        async with asyncio.timeout(10):
-            if await request.reader.read(1):
-                raise Violation("the connection of a streamed response was used again")
 
     def _end(self, invocation: Invocation) -> None:
         invocation.ended_at = time.monotonic()

@@ -14,7 +14,7 @@ from llm_gateway.dialects.dialect import SplitEvents, StreamEvent
 from llm_gateway.dialects.openai_errors import error_inside
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.domain.usage import Usage
-from llm_gateway.errors import UpstreamCut, UpstreamFailed, UpstreamMalformed
+from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamFailed, UpstreamMalformed
 
 _PLAIN = re.compile(rb"(?:data: ?\{[^\r\n]*\}\n\n)+")
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[^\sn]')
@@ -35,6 +35,7 @@ class OpenAIStream:
         self._hide_usage = hide_usage
         self._split_events = split_events
         self._done = False
+        self._failure: UpstreamError | None = None
         self._expected = choices
         self._any_choice = False
         self._finished: set[int] = set()
@@ -46,12 +47,17 @@ class OpenAIStream:
         if self.started and not self._done and _PLAIN.fullmatch(block) and not _TELLING.search(block):
             self._remember(block)
             return block
-        passed = [event.raw for event in self._split_events(block) if self._passes(event)]
-        self._remember(b"".join(passed))
-        return b"".join(passed)
+        passed = self._read(block)
+        self._remember(passed)
+        return passed
 
     def finish(self, rest: bytes) -> bytes:
-        """Ends with `[DONE]`, the provider's or ours: a stream whose every choice gave its finish reason is whole."""
+        """Ends with `[DONE]`, the provider's or ours: a stream whose every choice gave its finish reason is whole.
+
+        Raises the failure that `feed` came upon behind content.
+        """
+        if self._failure is not None:
+            raise self._failure
         tail = self._feed_unterminated(rest) if rest.strip(b"\r\n") else b""
         if self._done and not self._any_choice:
             raise UpstreamMalformed("The provider's stream ended without a single choice.")
@@ -61,11 +67,26 @@ class OpenAIStream:
 
     @property
     def complete(self) -> bool:
-        return self._done
+        return self._done or self._failure is not None
 
     def text(self) -> str:
         self._fold()
         return "".join(self._texts)
+
+    def _read(self, block: bytes) -> bytes:
+        """What passes of a block. A failure behind content that may go out is kept until that is out."""
+        passed: list[bytes] = []
+        begun = self.started
+        for event in self._split_events(block):
+            try:
+                if self._passes(event):
+                    passed.append(event.raw)
+            except UpstreamError as failure:
+                if not (begun and passed):
+                    raise
+                self._failure = failure
+                break
+        return b"".join(passed)
 
     def _feed_unterminated(self, rest: bytes) -> bytes:
         """A last event without its blank line is legal; one that is torn says where the stream was cut."""

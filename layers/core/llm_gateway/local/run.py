@@ -1,6 +1,7 @@
 """`llm-gateway run`: a whole stack on this machine, told from its first step to its last."""
 
 import asyncio
+import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -175,10 +176,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     from pydantic import ValidationError
 
     try:
-        return Settings.from_environment({"LOG_FORMAT": "text", "DOCS": "true", **environ})
+        settings = Settings.from_environment({"LOG_FORMAT": "text", "DOCS": "true", **environ})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
         raise CannotRun(f"the environment is wrong: {faults}", exit_code=2) from error
+    if settings.log_level.upper() not in logging.getLevelNamesMapping():
+        raise CannotRun(f"the environment is wrong: LOG_LEVEL: there is no level {settings.log_level!r}", exit_code=2)
+    return settings
 
 
 def take_port(port: int) -> socket.socket:

@@ -56,13 +56,13 @@ def serve(
 ) -> int:
     """Serves until SIGINT, SIGTERM (exit code 0), or `watch` returns the reason why it cannot go on (exit code 1).
 
-    A second signal hangs up at once, a third does not wait for anything. `ready` is called once connections are accepted.
+    A second signal hangs up at once, a third waits for nothing. `ready` is called once connections are accepted.
     """
     quiet_uvicorn()
     config = uvicorn.Config(
         app,
         access_log=False,
-        http="httptools",
+        http="h11",  # httptools answers HTTP/1.0 in chunks, which proxies in front cannot read
         lifespan="auto",
         log_config=None,
         loop="asyncio",

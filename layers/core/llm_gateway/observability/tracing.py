@@ -18,6 +18,8 @@ class Tracer(Protocol):
         """Times what is inside; an exception that leaves it marks the segment as failed and goes on."""
         ...
 
+    def close(self) -> None: ...
+
 
 _NOTHING: Final = nullcontext()
 
@@ -30,6 +32,9 @@ class NoTracing:
 
     def segment(self, name: Segment) -> AbstractContextManager[None]:  # noqa: ARG002 - the seam's signature
         return _NOTHING
+
+    def close(self) -> None:
+        pass
 
 
 def open_tracer(daemon_address: str | None) -> Tracer:

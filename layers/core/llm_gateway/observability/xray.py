@@ -62,6 +62,11 @@ class XRayTracing:
     def segment(self, name: Segment) -> AbstractContextManager[None]:
         return self._timed(name, _current.get())
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     @contextmanager
     def _timed(self, name: Segment, trace: Trace | None) -> Iterator[None]:
         if trace is None:

@@ -141,6 +141,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- httptools -----------------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._body_complete:
+            # A second answer to one request: whatever it is, the next request must not get it.
+            self._keep_alive = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         response = self._response
         self._head_size += len(name) + len(value)

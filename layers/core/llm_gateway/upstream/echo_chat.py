@@ -175,7 +175,7 @@ def _check_message(message: Any, at: str) -> None:
     if not isinstance(message, dict):
         raise Refused(f"Invalid type for '{at}': expected an object.", at)
     role, content = message.get("role"), message.get("content")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise Refused(f"Invalid value: {role!r}. Supported values are: {', '.join(sorted(_ROLES))}.", f"{at}.role")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise Refused(f"Missing required parameter: '{at}.tool_call_id'.", f"{at}.tool_call_id")
@@ -184,12 +184,12 @@ def _check_message(message: Any, at: str) -> None:
             raise Refused("Invalid value for 'content': expected a string, got null.", f"{at}.content")
     elif isinstance(content, list):
         for index, part in enumerate(content):
-            kind = part.get("type") if isinstance(part, dict) else None
+            kind = str(_object(part).get("type"))
             if kind not in _PARTS and kind not in _PLACEHOLDERS:
                 raise Refused(f"Invalid value: {kind!r}.", f"{at}.content[{index}].type")
             if kind in _PARTS and not isinstance(part.get(_PARTS[kind]), str):
                 raise Refused(f"Missing required parameter: '{at}.content[{index}].{kind}'.", f"{at}.content[{index}]")
-            if kind == "image_url" and not isinstance((part.get("image_url") or {}).get("url"), str):
+            if kind == "image_url" and not isinstance(_object(part.get("image_url")).get("url"), str):
                 raise Refused(f"Missing required parameter: '{at}.content[{index}].image_url.url'.", f"{at}.content")
     elif not isinstance(content, str):
         raise Refused(f"Invalid type for '{at}.content': expected a string or an array.", f"{at}.content")
@@ -222,22 +222,23 @@ def _last_heard(messages: list[dict[str, Any]], texts: list[str]) -> str:
 
 
 def _compose(body: dict[str, Any], heard: str) -> str:
-    wanted = body.get("response_format")
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    wanted = _object(body.get("response_format"))
+    kind = wanted.get("type")
     if kind == "json_object":
         return orjson.dumps({"echo": heard}).decode()
-    if kind == "json_schema" and isinstance(wanted, dict):
+    if kind == "json_schema":
         format_ = wanted.get("json_schema")
         if not isinstance(format_, dict) or not isinstance(format_.get("schema"), dict):
             raise Refused("Missing required parameter: 'response_format.json_schema.schema'.", "response_format")
-        return orjson.dumps(make_instance(format_["schema"])).decode()
+        return _dump(make_instance(format_["schema"]))
     return f"echo: {heard}"
 
 
 def _stop_at(text: str, stop: Any) -> tuple[str, str]:
-    for each in [stop] if isinstance(stop, str) else stop or ():
-        if not isinstance(each, str):
-            raise Refused("Invalid type for 'stop': expected a string or an array of strings.", "stop")
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
+        raise Refused("Invalid type for 'stop': expected a string or an array of strings.", "stop")
+    for each in stops:
         if each:
             text = text.partition(each)[0]
     return text, "stop"
@@ -252,21 +253,15 @@ def _choose_call(body: dict[str, Any], messages: list[dict[str, Any]], texts: li
         return None
     by_name = {}
     for index, tool in enumerate(tools):
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        inner = tool.get(kind) if isinstance(kind, str) else None
-        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+        kind = str(_object(tool).get("type"))
+        inner = _object(_object(tool).get(kind))
+        if not isinstance(inner.get("name"), str):
             raise Refused(f"Missing required parameter: 'tools[{index}].function.name'.", f"tools[{index}]")
         by_name[inner["name"]] = (kind, inner)
     forced = choice == "required"
     name = next(iter(by_name))
     if isinstance(choice, dict):
-        allowed = choice.get("allowed_tools")
-        if isinstance(allowed, dict):
-            forced = allowed.get("mode") == "required"
-            named: dict[str, Any] = next(iter(allowed.get("tools") or ()), {})
-        else:
-            forced, named = True, choice
-        name = (named.get(str(named.get("type"))) or {}).get("name")
+        forced, name = _named_choice(choice)
         if name not in by_name:
             raise Refused(f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
     asked = messages[-1]["role"] == "user" and _CALL.search(texts[-1]) is not None
@@ -275,8 +270,25 @@ def _choose_call(body: dict[str, Any], messages: list[dict[str, Any]], texts: li
     kind, inner = by_name[name]
     if kind == "custom":
         return Call("custom", name, texts[-1])
-    parameters = inner.get("parameters") or {"type": "object"}
-    return Call("function", name, orjson.dumps(make_instance({"type": "object", **parameters})).decode())
+    return Call("function", name, _dump(make_instance({"type": "object", **_object(inner.get("parameters"))})))
+
+
+def _named_choice(choice: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a call is a must, and of which tool."""
+    allowed = _object(choice.get("allowed_tools"))
+    if not allowed:
+        return True, str(_object(choice.get(str(choice.get("type")))).get("name"))
+    tools = allowed.get("tools")
+    first = _object(tools[0]) if isinstance(tools, list) and tools else {}
+    return allowed.get("mode") == "required", str(_object(first.get(str(first.get("type")))).get("name"))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dump(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 # -- the wire ------------------------------------------------------------------------------------------------------

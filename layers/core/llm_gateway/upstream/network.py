@@ -294,15 +294,20 @@ def keep_probing(transport: asyncio.BaseTransport) -> None:
 
 
 def describe(error: Exception) -> str:
-    """One line without addresses of our own: why there is no connection."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or 'handshake'})"
-    if isinstance(error, socket.gaierror):
-        return f"the name does not resolve ({error.strerror})"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
-    return "the name is not valid"
+    """One line without addresses: why there is no connection."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            reason = f"its certificate is not trusted ({error.verify_message})"
+        case ssl.SSLError():
+            reason = f"TLS failed ({error.reason or 'handshake'})"
+        case socket.gaierror():
+            reason = f"the name does not resolve ({error.strerror})"
+        case ConnectionRefusedError():
+            reason = "connection refused"
+        case ConnectionError():
+            reason = "the peer closed it at once"
+        case OSError():
+            reason = error.strerror or type(error).__name__
+        case _:
+            reason = "the name is not valid"
+    return reason

@@ -1,0 +1,86 @@
+"""The gateway's app over in-memory stores, served over real HTTP from a thread: quick to make, one for each test.
+
+with GatewayApp(config=CONFIG, secrets={"corp": "sk-corp"}) as app:
+    httpx.post(f"{app.base_url}/chat/completions", headers=app.auth, json=…)
+    app.record(answer.headers["x-request-id"])
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from llm_gateway.adapters.cached_registry import CachedRegistry
+from llm_gateway.adapters.cached_secrets import CachedSecrets
+from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry, MemorySecrets
+from llm_gateway.bootstrap import Stores, assemble
+from llm_gateway.catalog.config import entries, keys, parse_config
+from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
+from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.observability.logs import RequestLog, open_logger
+from llm_gateway.settings import Settings
+from llm_gateway.upstream.client import open_client
+
+KEY = "sk-test-admin"
+
+
+class GatewayApp:
+    """`secrets` are by provider; `overrides` go to `Settings`. `ledger` and `secret_store` can be reached into."""
+
+    def __init__(
+        self,
+        config: str = "",
+        *,
+        secrets: Mapping[str, str] | None = None,
+        ledger: Any = None,
+        **overrides: Any,
+    ) -> None:
+        parsed = parse_config(config, "gateway.toml")
+        admin = VirtualKey(lookup_id(KEY), "admin", hash_key(KEY), role="admin")
+        self.ledger = MemoryLedger() if ledger is None else ledger
+        self.secret_store = MemorySecrets(
+            {f"llm-gateway/provider/{name}": secret for name, secret in (secrets or {}).items()}
+        )
+        registry = MemoryRegistry(entries(parsed), [admin, *(key for _, key in keys(parsed))])
+        stores = Stores(CachedRegistry(registry), self.ledger, CachedSecrets(self.secret_store))
+        log = RequestLog(open_logger("ERROR", "text"))
+        self.app = assemble(Settings(**overrides), stores, open_client(), log)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.root = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.base_url = f"{self.root}/v1"
+        self.auth = {"Authorization": f"Bearer {KEY}"}
+        self._server = uvicorn.Server(uvicorn.Config(self.app, http="h11", loop="asyncio", log_config=None, access_log=False))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    def record(self, request_id: str, *, seconds: float = 5.0) -> RequestRecord:
+        """The ledger's record once it is no longer open."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self.ledger.records.get(request_id)
+            if found is not None and found.status != "open":
+                return found  # type: ignore[no-any-return] # the ledger may be one that a test made
+            time.sleep(0.005)
+        raise AssertionError(f"{request_id} is still open, or was never written")
+
+    def only_record(self, *, seconds: float = 5.0) -> RequestRecord:
+        """The one record there is, for calls that never got an answer to read its id from."""
+        deadline = time.monotonic() + seconds
+        while not self.ledger.records and time.monotonic() < deadline:
+            time.sleep(0.005)
+        (request_id,) = self.ledger.records
+        return self.record(request_id, seconds=seconds)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.005)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.should_exit = True
+        self._thread.join(15)
+        self._socket.close()

@@ -1,0 +1,294 @@
+"""Every error a caller can meet, by an actual bad request over real HTTP: the status, and the one envelope."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from llm_gateway.api.body import LARGEST_BODY
+from tests.fakes.gateway_app import KEY, GatewayApp
+from tests.fakes.openai_upstream import (
+    ChatStream,
+    OpenAIUpstream,
+    Raw,
+    Reply,
+    Scenario,
+    Stream,
+    Vanish,
+    chat,
+    empty_error,
+    error,
+    error_event,
+    fastapi_error,
+    html_error,
+    openrouter_error,
+    redirect,
+    string_error,
+)
+
+HELLO = [{"role": "user", "content": "hi"}]
+CONFIG = """
+default_provider = "corp"
+[providers.corp]
+dialect = "openai_chat"
+base_url = "{base_url}"
+[providers.nowhere]
+dialect = "openai_chat"
+base_url = "http://127.0.0.1:9/v1"
+credential = "none"
+[models.hasty]
+deployments = [{{ provider = "corp", model = "late" }}]
+timeouts = {{ first_token_s = 0.3, idle_s = 0.3, total_s = 2 }}
+[models.secretive]
+deployments = [{{ provider = "corp", model = "x" }}]
+[teams.search]
+[keys.narrow]
+team = "search"
+key = "sk-narrow"
+models = ["echo:*"]
+"""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[OpenAIUpstream]:
+    with OpenAIUpstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(upstream: OpenAIUpstream) -> Iterator[GatewayApp]:
+    with GatewayApp(CONFIG.format(base_url=upstream.base_url), secrets={"corp": "sk-corp"}) as running:
+        yield running
+
+
+def assert_envelope(answer: httpx.Response, status: int, code: str | None) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert body.keys() == {"error"}
+    described: dict[str, Any] = body["error"]
+    assert described.keys() == {"message", "type", "param", "code"}
+    assert described["message"]
+    assert described["code"] == code
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"].startswith("req_")
+    return described
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "param", "code"),
+    [
+        (b"", 400, None, "invalid_json"),
+        (b"{not json", 400, None, "invalid_json"),
+        (b"[1, 2]", 400, None, "invalid_json"),
+        (b"null", 400, None, "invalid_json"),
+        (b"\xff\xfe\x00", 400, None, "invalid_json"),
+        (b'{"model":"echo:a","messages":"hi"}', 400, "messages", None),
+        (b'{"model":"echo:a","messages":[{"role":"user","content":"x"}],"stream":"yes"}', 400, "stream", None),
+        (b'{"model":["echo:a"],"messages":[{"role":"user","content":"x"}]}', 400, "model", None),
+        (b'{"model":"nowhere-to-be-found:x","messages":[{"role":"user","content":"x"}]}', 200, None, None),
+        (b'{"messages":[{"role":"user","content":"x"}]}', 400, "model", None),
+        (b"x" * (LARGEST_BODY + 1), 413, None, "request_too_large"),
+        (b'"' * (LARGEST_BODY // 2 + 10), 413, None, "request_too_large"),
+    ],
+)
+def test_bad_bodies(app: GatewayApp, content: bytes, status: int, param: str | None, code: str | None) -> None:
+    answer = httpx.post(f"{app.base_url}/chat/completions", content=content, headers=app.auth)
+    if status == 200:
+        assert answer.status_code == 200  # a prefix that names no provider is part of the default provider's model
+    else:
+        assert assert_envelope(answer, status, code)["param"] == param
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer sk-wrong"},
+        {"Authorization": f"Basic {KEY}"},
+        {"Authorization": KEY},
+        {"Authorization": "Bearer " + "x" * 4000},
+        {"api-key": KEY},
+        {"x-api-key": KEY},
+    ],
+)
+@pytest.mark.parametrize("path", ["/chat/completions", "/embeddings", "/models", "/models/echo:a"])
+def test_no_key_or_a_wrong_one(app: GatewayApp, upstream: OpenAIUpstream, headers: dict[str, str], path: str) -> None:
+    before = len(upstream.requests)
+    if path.startswith("/models"):
+        answer = httpx.get(app.base_url + path, headers=headers)
+    else:
+        answer = httpx.post(app.base_url + path, headers=headers, json={"model": "x", "messages": HELLO, "input": "x"})
+    assert assert_envelope(answer, 401, "invalid_api_key")["type"] == "authentication_error"
+    assert len(upstream.requests) == before
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
+def test_the_scheme_in_any_case(app: GatewayApp, scheme: str) -> None:
+    answer = httpx.get(f"{app.base_url}/models/echo:a", headers={"AUTHORIZATION": f"{scheme} {KEY}"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "unknown_url"),
+        ("POST", "/", 404, "unknown_url"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("DELETE", "/v1/embeddings", 405, "method_not_allowed"),
+        ("POST", "/health", 405, "method_not_allowed"),
+        ("POST", "/v1/chat/completions/", 404, "unknown_url"),
+        ("GET", "/usage/requests/req_unknown", 404, "not_found"),
+        ("GET", "/docs", 404, "unknown_url"),
+    ],
+)
+def test_routes_and_methods(app: GatewayApp, method: str, path: str, status: int, code: str) -> None:
+    answer = httpx.request(method, app.root + path, headers=app.auth)
+    assert_envelope(answer, status, code)
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/embeddings"])
+def test_models_that_are_not_there(app: GatewayApp, path: str) -> None:
+    body = {"model": "echo:a", "messages": HELLO, "input": "x"}
+    narrow = {"Authorization": "Bearer sk-narrow"}
+    refused = httpx.post(app.base_url + path, json={**body, "model": "corp:x"}, headers=narrow)
+    assert assert_envelope(refused, 403, "model_not_allowed")["param"] == "model"
+    with GatewayApp() as bare:
+        answer = httpx.post(bare.base_url + path, json={**body, "model": "gpt-x"}, headers=bare.auth)
+    described = assert_envelope(answer, 404, "model_not_found")
+    assert described["param"] == "model"
+    assert "The model `gpt-x` does not exist" in described["message"]
+
+
+REFUSALS: list[tuple[str, Scenario, int, str | None]] = [
+    ("openai", error(400, "too long", code="context_length_exceeded", param="messages"), 400, "context_length_exceeded"),
+    ("quota", error(429, "quota", type="insufficient_quota", code="insufficient_quota"), 429, "insufficient_quota"),
+    ("html", html_error(502), 502, "upstream_error"),
+    ("empty", empty_error(500), 502, "upstream_error"),
+    ("overloaded", error(529, "overloaded"), 503, "upstream_unavailable"),
+    ("away", error(503, "away", code="maintenance"), 503, "maintenance"),
+    ("fastapi", fastapi_error(), 422, None),
+    ("string", string_error(), 400, None),
+    ("openrouter", openrouter_error(429), 429, "429"),
+    ("redirect", redirect("http://127.0.0.1:1/"), 502, "upstream_error"),
+    ("html in 200", Reply(b"<html>ok</html>", content_type="text/html"), 502, "upstream_malformed"),
+    ("not an answer", Reply({"hello": 1}), 502, "upstream_malformed"),
+    ("no choices", Reply({"choices": []}), 502, "upstream_malformed"),
+    ("null", Reply(b"null"), 502, "upstream_malformed"),
+    ("half json", Reply(b'{"choices":[{"mess'), 502, "upstream_malformed"),
+    ("cut body", chat("a long answer that is cut", cut_at=40), 502, "upstream_cut"),
+    ("vanishes", Vanish(), 502, "upstream_cut"),
+    ("not http", Raw(b"SSH-2.0-OpenSSH\r\n"), 502, "upstream_malformed"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "status", "code"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_providers_refusals(
+    app: GatewayApp, upstream: OpenAIUpstream, scenario: Scenario, status: int, code: str | None, stream: bool
+) -> None:
+    upstream.script("x", scenario)
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO, "stream": stream}, headers=app.auth
+    )
+    assert_envelope(answer, status, code)
+    record = app.record(answer.headers["x-request-id"])
+    assert (record.status, record.http_status, record.cost_usd) == ("failed", status, 0)
+
+
+STREAM_FAILURES: list[tuple[str, Stream, int, str]] = [
+    ("error first", Stream([error_event("boom", 429)], end="eof"), 429, "429"),
+    ("done alone", Stream([], end="done"), 502, "upstream_malformed"),
+    ("nothing", Stream([], end="eof"), 502, "upstream_cut"),
+    ("role alone", Stream([{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}], end="eof"), 502, "upstream_cut"),
+    ("cut before content", Stream([{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}], end="cut"), 502, "upstream_cut"),
+    ("not json", Stream(["<html>"], end="eof"), 502, "upstream_malformed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "code"), [f[1:] for f in STREAM_FAILURES], ids=[f[0] for f in STREAM_FAILURES]
+)
+def test_a_stream_that_fails_before_its_content_has_a_status(
+    app: GatewayApp, upstream: OpenAIUpstream, scenario: Stream, status: int, code: str
+) -> None:
+    upstream.script("x", scenario)
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO, "stream": True}, headers=app.auth
+    )
+    assert_envelope(answer, status, code)
+
+
+MIDWAY: list[tuple[str, Stream, str]] = [
+    ("cut", Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}], end="cut"), "upstream_cut"),
+    ("cut mid-event", ChatStream(text="a b c d", end="cut_mid_event"), "upstream_cut"),
+    ("error event", Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}, error_event("boom", 500)], end="eof", pause_s=0.05), "500"),
+    ("end without a reason", Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}], end="eof"), "upstream_cut"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "code"), [m[1:] for m in MIDWAY], ids=[m[0] for m in MIDWAY])
+def test_a_failure_in_mid_stream_is_an_error_event_and_no_done(
+    app: GatewayApp, upstream: OpenAIUpstream, scenario: Stream, code: str
+) -> None:
+    upstream.script("x", scenario)
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO, "stream": True}, headers=app.auth
+    )
+    assert answer.status_code == 200
+    events = answer.text.split("\n\n")
+    assert events[-2].startswith("event: error\ndata: {")
+    assert f'"code":"{code}"' in events[-2]
+    assert "[DONE]" not in answer.text
+    record = app.record(answer.headers["x-request-id"])
+    assert (record.status, record.error_code, record.usage.estimated) == ("failed", code, True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("scenario", [chat("late", delay_s=3), ChatStream(delay_s=3), Stream([], end="stall")])
+def test_a_provider_that_takes_too_long(
+    app: GatewayApp, upstream: OpenAIUpstream, scenario: Scenario, stream: bool
+) -> None:
+    upstream.script("late", scenario)
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions", json={"model": "hasty", "messages": HELLO, "stream": stream}, headers=app.auth
+    )
+    assert_envelope(answer, 504, "upstream_timeout")
+
+
+def test_a_provider_that_cannot_be_reached(app: GatewayApp) -> None:
+    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": "nowhere:x", "messages": HELLO}, headers=app.auth)
+    assert_envelope(answer, 502, "upstream_unreachable")
+
+
+@pytest.mark.parametrize(("value", "sent"), [("7", "7"), ("0.2", "1"), ("nonsense", None)])
+def test_retry_after_is_kept(app: GatewayApp, upstream: OpenAIUpstream, value: str, sent: str | None) -> None:
+    upstream.script("x", error(429, "slow down", code="rate_limit_exceeded", headers={"retry-after": value}))
+    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth)
+    assert answer.headers.get("retry-after") == sent
+
+
+def test_a_key_in_the_providers_words_is_masked(app: GatewayApp, upstream: OpenAIUpstream) -> None:
+    upstream.script("x", error(403, "key sk-corp may not do that"))
+    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth)
+    assert answer.json()["error"]["message"] == "key *** may not do that"
+
+
+def test_http_1_0_gets_a_whole_answer(app: GatewayApp) -> None:
+    """Proxies in front may speak HTTP/1.0, which knows no chunks."""
+    url = urlsplit(app.root)
+    body = b'{"model":"echo:a","messages":[{"role":"user","content":"hi"}],"stream":true}'
+    head = f"POST /v1/chat/completions HTTP/1.0\r\nauthorization: bearer {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection((url.hostname or "", url.port or 0), timeout=5) as connection:
+        connection.sendall(head.encode() + body)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head_of, _, stream = answer.partition(b"\r\n\r\n")
+    assert b" 200 " in head_of
+    assert b"transfer-encoding" not in head_of.lower()
+    assert stream.startswith(b"data: {")
+    assert stream.endswith(b"data: [DONE]\n\n")

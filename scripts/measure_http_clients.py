@@ -103,11 +103,21 @@ async def serve(certificate: str) -> None:
     await server.serve_forever()
 
 
+def tls_context(trust: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=trust or None)
+
+
+def read_certificates(trust: str) -> list[bytes]:
+    return [Path(trust).read_bytes()] if trust else []
+
+
 @asynccontextmanager
-async def use_httpx(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
+async def use_httpx(trust: str) -> AsyncIterator[tuple[Post, Read]]:
     import httpx  # noqa: PLC0415 - import time is measured apart
 
-    async with httpx.AsyncClient(trust_env=False, verify=tls, limits=httpx.Limits(max_connections=512)) as client:
+    async with httpx.AsyncClient(
+        trust_env=False, verify=tls_context(trust), limits=httpx.Limits(max_connections=512)
+    ) as client:
 
         async def post(url: str) -> int:
             return len((await client.post(url, content=REQUEST_BODY, headers=HEADERS)).content)
@@ -120,10 +130,10 @@ async def use_httpx(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tupl
 
 
 @asynccontextmanager
-async def use_aiohttp(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
+async def use_aiohttp(trust: str) -> AsyncIterator[tuple[Post, Read]]:
     import aiohttp  # noqa: PLC0415 - import time is measured apart
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=512, ssl=tls)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=512, ssl=tls_context(trust))) as session:
 
         async def post(url: str) -> int:
             async with session.post(url, data=REQUEST_BODY, headers=HEADERS) as response:
@@ -137,12 +147,12 @@ async def use_aiohttp(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tu
 
 
 @asynccontextmanager
-async def use_pyreqwest(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
+async def use_pyreqwest(trust: str) -> AsyncIterator[tuple[Post, Read]]:
     from pyreqwest.client import ClientBuilder  # noqa: PLC0415 - import time is measured apart
 
     builder = ClientBuilder().no_proxy().follow_redirects(enable=False)
-    if certificate:
-        builder = builder.add_root_certificate_pem(Path(certificate).read_bytes())
+    for pem in read_certificates(trust):
+        builder = builder.add_root_certificate_pem(pem)
     async with builder.build() as client:
 
         async def post(url: str) -> int:
@@ -162,12 +172,12 @@ async def use_pyreqwest(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def use_gateway(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tuple[Post, Read]]:
+async def use_gateway(trust: str) -> AsyncIterator[tuple[Post, Read]]:
     """What the gateway uses: `llm_gateway.upstream.client`, time limits, checks and all."""
     from llm_gateway.domain.ports import HttpRequest  # noqa: PLC0415 - import time is measured apart
     from llm_gateway.upstream.client import open_client  # noqa: PLC0415
 
-    client = open_client(tls=tls)
+    client = open_client(tls=tls_context(trust))
 
     async def post(url: str) -> int:
         response = await client.send(HttpRequest("POST", url, HEADERS, REQUEST_BODY))
@@ -189,7 +199,7 @@ async def use_gateway(tls: ssl.SSLContext, certificate: str) -> AsyncIterator[tu
         await client.close()
 
 
-Use = Callable[[ssl.SSLContext, str], AbstractAsyncContextManager[tuple[Post, Read]]]
+Use = Callable[[str], AbstractAsyncContextManager[tuple[Post, Read]]]
 CLIENTS: dict[str, tuple[str, Use]] = {
     "httpx": ("httpx", use_httpx),
     "aiohttp": ("aiohttp", use_aiohttp),
@@ -213,13 +223,12 @@ async def cpu_per(unit: Callable[[], Awaitable[int]], parallel: int, times: int,
     return (time.process_time() - start) / (times * parallel * count) * 1e6
 
 
-async def measure(name: str, base: str, certificate: str) -> dict[str, float]:
+async def measure(name: str, base: str, trust: str) -> dict[str, float]:
     module, use = CLIENTS[name]
     before = time.perf_counter()
     importlib.import_module(module)
     imported = (time.perf_counter() - before) * 1e3
-    tls = ssl.create_default_context(cafile=certificate or None)
-    async with use(tls, certificate) as (post, read):
+    async with use(trust) as (post, read):
         result = {"import ms": imported}
         for parallel in (1, 16, 64):
             result[f"post x{parallel}"] = await cpu_per(
@@ -267,7 +276,16 @@ def make_certificate(folder: str) -> str:
     """The path of a file with a self-signed certificate for 127.0.0.1 and its key."""
     path = f"{folder}/upstream.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=upstream"
-    extension = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{folder}/key.pem", "-out", path]
+    extension = [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+        f"{folder}/key.pem",
+        "-out",
+        path,
+    ]
     subprocess.run([*command.split(), *extension], check=True, capture_output=True)
     with Path(path).open("a") as file:
         file.write(Path(f"{folder}/key.pem").read_text())

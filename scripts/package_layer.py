@@ -1,12 +1,15 @@
-"""Builds a Lambda layer's `python/` folder so that nothing is left for a cold start to compile. Called by the layers' Makefiles.
+"""Builds a Lambda layer's `python/` folder so that nothing is left for a cold start to compile.
+
+The layers' Makefiles call it:
 
     package_layer.py dependencies ARTIFACTS_DIR --requirements FILE --architecture arm64|x86_64
     package_layer.py core ARTIFACTS_DIR --package DIR
     package_layer.py check FOLDER_OR_ZIP …
 
-Packing stamps every file with the year 1980, which makes timestamped bytecode stale; so the bytecode is `unchecked-hash`
-(PEP 552: taken as it is), and has to come from the CPython that runs it. `check` proves that of a folder, or of a zip that
-holds `python/`: every module has bytecode, of the right version, that is never compared with its source.
+Packing stamps every file with the year 1980, which makes timestamped bytecode stale; so the bytecode is
+`unchecked-hash` (PEP 552: taken as it is), and has to come from the CPython that runs it. `check` proves that of a
+folder, or of a zip that holds `python/`: every module has bytecode, of the right version, that is never compared with
+its source.
 """
 
 import argparse
@@ -167,7 +170,11 @@ def interpreter(environ: Mapping[str, str]) -> list[str]:
             return command
     raise CannotPackage(
         f"compiling the layers needs a CPython {RUNTIME}, the function's own. "
-        + (f"PYTHON313={given} is none." if given else f"Install one (`uv python install {RUNTIME}`), or name one: PYTHON313=/path/to/python{RUNTIME}")
+        + (
+            f"PYTHON313={given} is none."
+            if given
+            else f"Install one (`uv python install {RUNTIME}`), or name one: PYTHON313=/path/to/python{RUNTIME}"
+        )
     )
 
 
@@ -212,6 +219,6 @@ def run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - sam runs it with the `python3` of the path, whatever that is
         sys.exit("package_layer: needs Python 3.11 or newer; name one: PYTHON=/path/to/python3.13 sam build")
     sys.exit(main(sys.argv[1:]))

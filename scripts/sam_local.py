@@ -2,10 +2,11 @@
 
     sam_local.py [--port 3000] [--config gateway.toml] [--architecture x86_64] [-- --skip-pull-image …]
 
-A container has a loopback of its own. So the embedded AWS listens on the address that Docker's bridge has on this machine,
-which only this machine and its containers reach. `AWS_ENDPOINT_URL` replaces it, as in `make run`: then that is what the
-containers must reach. What follows `--` goes to `sam local start-api`. `--aws-only` stops short of it, for tests and for
-`sam local invoke`: it prints where the AWS is and where the variables are that the containers need, and waits.
+A container has a loopback of its own. So the embedded AWS listens on the address that Docker's bridge has on this
+machine, which only this machine and its containers reach. `AWS_ENDPOINT_URL` replaces it, as in `make run`: then that is
+what the containers must reach. What follows `--` goes to `sam local start-api`. `--aws-only` stops short of it, for
+tests and for `sam local invoke`: it prints where the AWS is and where the variables are that the containers need, and
+waits.
 """
 
 import argparse
@@ -88,7 +89,9 @@ def aws_for_containers(data: Path) -> Iterator[str]:
 def bridge_address() -> str:
     """Where this machine stands on Docker's default network. Raises `CannotRun`."""
     if sys.platform != "linux":
-        raise CannotRun("only on Linux is Docker's bridge an address of this machine; name an AWS: AWS_ENDPOINT_URL=http://…")
+        raise CannotRun(
+            "only on Linux is Docker's bridge an address of this machine; name an AWS: AWS_ENDPOINT_URL=http://…"
+        )
     name = "com.docker.network.bridge.name"
     question = ["docker", "network", "inspect", "bridge", "--format", f'{{{{index .Options "{name}"}}}}']
     try:
@@ -101,7 +104,10 @@ def bridge_address() -> str:
 
 
 def interface_address(name: str) -> str:
-    """The IPv4 address of a network interface: https://man7.org/linux/man-pages/man7/netdevice.7.html. Raises `OSError`."""
+    """The IPv4 address of a network interface. Raises `OSError`.
+
+    https://man7.org/linux/man-pages/man7/netdevice.7.html
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         answer = fcntl.ioctl(any_socket.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()))
     return socket.inet_ntoa(answer[20:24])
@@ -124,7 +130,7 @@ def prepare(options: argparse.Namespace, url: str) -> Path:
     setup = Setup(Options(config=options.config, data=options.data), os.environ, settings, read_config(options.config))
     for name, token in fill(setup, settings, Endpoint(url, credentials(), embedded=None)):
         print(f"llm-gateway made the key {name}, shown this once: {token}")
-    variables = options.data / "variables.json"
+    variables: Path = options.data / "variables.json"
     variables.parent.mkdir(parents=True, exist_ok=True)
     variables.write_text(json.dumps({"GatewayFunction": names_of(settings)}))
     if not options.aws_only:

@@ -26,7 +26,10 @@ def test_a_kill_in_mid_stream_leaves_an_open_entry(start_gateway: StartGateway) 
         body = {"model": "echo:a", "messages": [{"role": "user", "content": "hi"}]}
         before = httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers)
         with httpx.stream(
-            "POST", f"{gateway.base_url}/chat/completions", json={**body, "model": "corp:x", "stream": True}, headers=headers
+            "POST",
+            f"{gateway.base_url}/chat/completions",
+            json={**body, "model": "corp:x", "stream": True},
+            headers=headers,
         ) as stream:
             request_id = stream.headers["x-request-id"]
             lines = stream.iter_lines()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.fakes.lambda_image import ARCHITECTURE, ROOT, build_stack, need_image, sam_environ
+from tests.fakes.lambda_image import ARCHITECTURE, ROOT, build_stack, free_port, need_image, sam_environ
 
 pytestmark = pytest.mark.docker
 START_S = 60.0
@@ -41,11 +41,6 @@ def base_url(tmp_path_factory: pytest.TempPathFactory, bare_environ: dict[str, s
         process.wait(timeout=60)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
-
-
 def wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
@@ -71,7 +66,9 @@ def test_a_chat_completion(client: OpenAI) -> None:
 
 
 def test_its_ledger_entry_is_read_back(client: OpenAI, base_url: str) -> None:
-    answer = client.chat.completions.with_raw_response.create(model="echo:demo", messages=[{"role": "user", "content": "hello"}])
+    answer = client.chat.completions.with_raw_response.create(
+        model="echo:demo", messages=[{"role": "user", "content": "hello"}]
+    )
     request_id = answer.headers["x-request-id"]
     entry = httpx.get(
         f"{base_url}/usage/requests/{request_id}", headers={"authorization": "Bearer sk-local"}, timeout=60
@@ -102,5 +99,3 @@ def test_errors_are_in_the_envelope(base_url: str, path: str, key: str, status: 
     assert answer.status_code == status
     assert answer.headers["x-request-id"]
     assert answer.json().get("error", {}).get("code") == code
-
-

@@ -7,6 +7,7 @@ Without Docker the tests are skipped, and say why; with `REQUIRE_DOCKER=1` they 
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,7 +61,18 @@ def sam_environ(bare_environ: dict[str, str]) -> dict[str, str]:
         "SAM_CLI_TELEMETRY": "0",
     }
     # Where package installers find their index is a matter of the machine, and no key of anybody.
-    carried = ("UV_", "PIP_", "PYTHON313", "PYENV_", "DOCKER_", "SSL_CERT", "REQUESTS_CA", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    carried = (
+        "UV_",
+        "PIP_",
+        "PYTHON313",
+        "PYENV_",
+        "DOCKER_",
+        "SSL_CERT",
+        "REQUESTS_CA",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+    )
     return environ | {name: value for name, value in os.environ.items() if name.upper().startswith(carried)}
 
 
@@ -68,10 +80,23 @@ def build_stack(directory: Path, bare_environ: dict[str, str]) -> Path:
     """`sam build` as README says; the folder it made. Fails the test with sam's own words."""
     target = directory / "build"
     run(
-        ["sam", "build", "--no-cached", "--build-dir", str(target), "--parameter-overrides", f"Architecture={ARCHITECTURE}"],
+        [
+            "sam",
+            "build",
+            "--no-cached",
+            "--build-dir",
+            str(target),
+            "--parameter-overrides",
+            f"Architecture={ARCHITECTURE}",
+        ],
         sam_environ(bare_environ),
     )
     return target
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
 
 
 def run(command: list[str], environ: dict[str, str]) -> str:

@@ -6,8 +6,9 @@ is) or `upstream_stream.sse` with `response.sse`, and `expect.json` with what wa
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -86,7 +87,15 @@ def test_stream_comes_down_byte_for_byte_but_for_the_hidden_usage(scenario: str)
 def test_any_split_of_the_bytes_gives_the_same(scenario: str, cuts: list[int]) -> None:
     stream = read(scenario, "upstream_stream.sse")
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    pieces = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in pairwise(edges)]
     out, translator = decode(scenario, pieces)
     assert out == read(scenario, "response.sse")
     assert_usage(translator.usage, expected(scenario)["usage"])
+
+
+@pytest.mark.parametrize("stream_usage", ["always", "never"])
+def test_a_vendor_that_refuses_stream_options_does_not_get_them(stream_usage: Literal["always", "never"]) -> None:
+    body = b'{"messages":[{"role":"user","content":"x"}],"stream_options":{"include_usage":true}, "model":"m","stream":true}'
+    provider = Provider("mistral", "openai_chat", "https://api.example/v1", quirks=Quirks(stream_usage=stream_usage))
+    encoded = DIALECT.encode("chat.completions", read_chat_request(body), "m", provider)
+    assert encoded.body == b'{"messages":[{"role":"user","content":"x"}],"model":"m","stream":true}'

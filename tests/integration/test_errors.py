@@ -2,20 +2,23 @@
 
 import socket
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from llm_gateway.adapters.memory import MemoryLedger
 from llm_gateway.api.body import LARGEST_BODY
+from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.errors import Unavailable
 from tests.fakes.gateway_app import KEY, GatewayApp
 from tests.fakes.openai_upstream import (
     ChatStream,
     OpenAIUpstream,
     Raw,
     Reply,
-    Scenario,
     Stream,
     Vanish,
     chat,
@@ -28,6 +31,7 @@ from tests.fakes.openai_upstream import (
     redirect,
     string_error,
 )
+from tests.fakes.openai_wire import Scenario
 
 HELLO = [{"role": "user", "content": "hi"}]
 CONFIG = """
@@ -166,7 +170,12 @@ def test_models_that_are_not_there(app: GatewayApp, path: str) -> None:
 
 
 REFUSALS: list[tuple[str, Scenario, int, str | None]] = [
-    ("openai", error(400, "too long", code="context_length_exceeded", param="messages"), 400, "context_length_exceeded"),
+    (
+        "openai",
+        error(400, "too long", code="context_length_exceeded", param="messages"),
+        400,
+        "context_length_exceeded",
+    ),
     ("quota", error(429, "quota", type="insufficient_quota", code="insufficient_quota"), 429, "insufficient_quota"),
     ("html", html_error(502), 502, "upstream_error"),
     ("empty", empty_error(500), 502, "upstream_error"),
@@ -194,19 +203,31 @@ def test_the_providers_refusals(
 ) -> None:
     upstream.script("x", scenario)
     answer = httpx.post(
-        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO, "stream": stream}, headers=app.auth
+        f"{app.base_url}/chat/completions",
+        json={"model": "corp:x", "messages": HELLO, "stream": stream},
+        headers=app.auth,
     )
     assert_envelope(answer, status, code)
     record = app.record(answer.headers["x-request-id"])
-    assert (record.status, record.http_status, record.cost_usd) == ("failed", status, 0)
+    assert (record.status, record.http_status, record.cost_usd) == ("failed", status, Decimal(0))
 
 
 STREAM_FAILURES: list[tuple[str, Stream, int, str]] = [
     ("error first", Stream([error_event("boom", 429)], end="eof"), 429, "429"),
     ("done alone", Stream([], end="done"), 502, "upstream_malformed"),
     ("nothing", Stream([], end="eof"), 502, "upstream_cut"),
-    ("role alone", Stream([{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}], end="eof"), 502, "upstream_cut"),
-    ("cut before content", Stream([{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}], end="cut"), 502, "upstream_cut"),
+    (
+        "role alone",
+        Stream([{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}], end="eof"),
+        502,
+        "upstream_cut",
+    ),
+    (
+        "cut before content",
+        Stream([{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}], end="cut"),
+        502,
+        "upstream_cut",
+    ),
     ("not json", Stream(["<html>"], end="eof"), 502, "upstream_malformed"),
 ]
 
@@ -219,7 +240,9 @@ def test_a_stream_that_fails_before_its_content_has_a_status(
 ) -> None:
     upstream.script("x", scenario)
     answer = httpx.post(
-        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO, "stream": True}, headers=app.auth
+        f"{app.base_url}/chat/completions",
+        json={"model": "corp:x", "messages": HELLO, "stream": True},
+        headers=app.auth,
     )
     assert_envelope(answer, status, code)
 
@@ -227,8 +250,18 @@ def test_a_stream_that_fails_before_its_content_has_a_status(
 MIDWAY: list[tuple[str, Stream, str]] = [
     ("cut", Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}], end="cut"), "upstream_cut"),
     ("cut mid-event", ChatStream(text="a b c d", end="cut_mid_event"), "upstream_cut"),
-    ("error event", Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}, error_event("boom", 500)], end="eof", pause_s=0.05), "500"),
-    ("end without a reason", Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}], end="eof"), "upstream_cut"),
+    (
+        "error event",
+        Stream(
+            [{"choices": [{"index": 0, "delta": {"content": "a"}}]}, error_event("boom", 500)], end="eof", pause_s=0.05
+        ),
+        "500",
+    ),
+    (
+        "end without a reason",
+        Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}], end="eof"),
+        "upstream_cut",
+    ),
 ]
 
 
@@ -238,7 +271,9 @@ def test_a_failure_in_mid_stream_is_an_error_event_and_no_done(
 ) -> None:
     upstream.script("x", scenario)
     answer = httpx.post(
-        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO, "stream": True}, headers=app.auth
+        f"{app.base_url}/chat/completions",
+        json={"model": "corp:x", "messages": HELLO, "stream": True},
+        headers=app.auth,
     )
     assert answer.status_code == 200
     events = answer.text.split("\n\n")
@@ -256,26 +291,34 @@ def test_a_provider_that_takes_too_long(
 ) -> None:
     upstream.script("late", scenario)
     answer = httpx.post(
-        f"{app.base_url}/chat/completions", json={"model": "hasty", "messages": HELLO, "stream": stream}, headers=app.auth
+        f"{app.base_url}/chat/completions",
+        json={"model": "hasty", "messages": HELLO, "stream": stream},
+        headers=app.auth,
     )
     assert_envelope(answer, 504, "upstream_timeout")
 
 
 def test_a_provider_that_cannot_be_reached(app: GatewayApp) -> None:
-    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": "nowhere:x", "messages": HELLO}, headers=app.auth)
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions", json={"model": "nowhere:x", "messages": HELLO}, headers=app.auth
+    )
     assert_envelope(answer, 502, "upstream_unreachable")
 
 
 @pytest.mark.parametrize(("value", "sent"), [("7", "7"), ("0.2", "1"), ("nonsense", None)])
 def test_retry_after_is_kept(app: GatewayApp, upstream: OpenAIUpstream, value: str, sent: str | None) -> None:
     upstream.script("x", error(429, "slow down", code="rate_limit_exceeded", headers={"retry-after": value}))
-    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth)
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth
+    )
     assert answer.headers.get("retry-after") == sent
 
 
 def test_a_key_in_the_providers_words_is_masked(app: GatewayApp, upstream: OpenAIUpstream) -> None:
     upstream.script("x", error(403, "key sk-corp may not do that"))
-    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth)
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth
+    )
     assert answer.json()["error"]["message"] == "key *** may not do that"
 
 
@@ -292,3 +335,47 @@ def test_http_1_0_gets_a_whole_answer(app: GatewayApp) -> None:
     assert b"transfer-encoding" not in head_of.lower()
     assert stream.startswith(b"data: {")
     assert stream.endswith(b"data: [DONE]\n\n")
+
+
+class BrokenLedger(MemoryLedger):
+    """A defect of ours, where there should be none."""
+
+    async def get(self, request_id: str) -> RequestRecord | None:
+        raise RuntimeError(f"broken on {request_id}, with sk-secret in the message")
+
+    async def open(self, record: RequestRecord) -> None:
+        raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_defect_of_ours_is_a_500_that_tells_nothing(stream: bool) -> None:
+    with GatewayApp(ledger=BrokenLedger()) as broken:
+        read = httpx.get(f"{broken.root}/usage/requests/req_1", headers=broken.auth)
+        asked = httpx.post(
+            f"{broken.base_url}/chat/completions",
+            json={"model": "echo:a", "messages": HELLO, "stream": stream},
+            headers=broken.auth,
+        )
+    for answer in (read, asked):
+        described = assert_envelope(answer, 500, "internal_error")
+        assert described["type"] == "server_error"
+        assert "broken" not in answer.text
+
+
+class LedgerThatIsAway(MemoryLedger):
+    async def open(self, record: RequestRecord) -> None:
+        raise Unavailable("The ledger is away.")
+
+    async def settle(self, record: RequestRecord) -> bool:
+        raise Unavailable("The ledger is away.")
+
+
+def test_a_ledger_that_is_away_refuses_nobody() -> None:
+    """No key has a limit yet, so there is nothing to protect; the record goes to the log instead."""
+    with GatewayApp(ledger=LedgerThatIsAway()) as app:
+        answer = httpx.post(
+            f"{app.base_url}/chat/completions", json={"model": "echo:a", "messages": HELLO}, headers=app.auth
+        )
+        assert answer.status_code == 200
+        read = httpx.get(f"{app.root}/usage/requests/{answer.headers['x-request-id']}", headers=app.auth)
+        assert_envelope(read, 404, "not_found")

@@ -320,7 +320,9 @@ def test_no_answer_by_the_deadline_is_a_real_504(client: httpx.Client) -> None:
 def test_sigterm_lets_what_runs_end_and_then_exits_with_zero(client: httpx.Client) -> None:
     with LambdaPlatform(APPS + "build") as platform, concurrent.futures.ThreadPoolExecutor() as pool:
         running = pool.submit(client.get, platform.url + "/stream?n=6&gap=0.1")
-        while not platform.invocations or not platform.invocations[0].chunks:
+        for _ in range(500):
+            if platform.invocations and platform.invocations[0].chunks:
+                break
             time.sleep(0.01)
         platform.process.send_signal(signal.SIGTERM)
         assert running.result().text.endswith("data: 5\n\n")

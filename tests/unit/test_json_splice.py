@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.dialects.json_splice import add_member, members, set_member, set_string_member, value_of
+from llm_gateway.dialects.json_splice import add_member, members, remove_member, set_member, set_string_member, value_of
 
 NAMES = st.sampled_from(["model", "stream_options", "a", 'quo"te', "back\\slash", "models", "ünïcode", ""])
 VALUES = st.recursive(
@@ -30,7 +30,9 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
 
 
 @given(bodies(), NAMES, VALUES)
-def test_setting_a_member_is_setting_it_in_the_parsed_object(body: tuple[bytes, dict[str, Any]], name: str, new: Any) -> None:
+def test_setting_a_member_is_setting_it_in_the_parsed_object(
+    body: tuple[bytes, dict[str, Any]], name: str, new: Any
+) -> None:
     written, value = body
     assert json.loads(set_member(written, name, json.dumps(new).encode())) == {**value, name: new}
 
@@ -43,6 +45,16 @@ def test_values_are_found_where_they_are(body: tuple[bytes, dict[str, Any]], nam
     assert (found is None) == (name not in value)
     if found is not None:
         assert json.loads(found) == value[name]
+
+
+@given(bodies(), NAMES)
+def test_removing_a_member_leaves_the_others_as_written(body: tuple[bytes, dict[str, Any]], name: str) -> None:
+    written, value = body
+    left = remove_member(written, name)
+    assert json.loads(left) == {other: value[other] for other in value if other != name}
+    for member in members(written):
+        if member.name != name:
+            assert written[member.start : member.end] in left
 
 
 @given(bodies(), st.text(max_size=8))
@@ -61,7 +73,10 @@ def test_the_quick_way_for_strings_gives_what_the_scan_gives(body: tuple[bytes, 
         (b'{"x":{"model":"a"},"mod\\u0065l":"a"}', b'{"x":{"model":"a"},"mod\\u0065l":"X"}'),
         (b'{"a\\"model":1,"model":"a"}', b'{"a\\"model":1,"model":"X"}'),
         (b'{"m":"\\\\","model":"a"}', b'{"m":"\\\\","model":"X"}'),
-        (b'{"n":1.10,"big":12345678901234567890123,"model" :\t"a" }', b'{"n":1.10,"big":12345678901234567890123,"model" :\t"X" }'),
+        (
+            b'{"n":1.10,"big":12345678901234567890123,"model" :\t"a" }',
+            b'{"n":1.10,"big":12345678901234567890123,"model" :\t"X" }',
+        ),
     ],
 )
 def test_no_spelling_hides_a_model(body: bytes, edited: bytes) -> None:
@@ -70,7 +85,12 @@ def test_no_spelling_hides_a_model(body: bytes, edited: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("body", "edited"),
-    [(b"{}", b'{"a":1}'), (b" { } \n", b' {"a":1} \n'), (b'{"b":2}', b'{"b":2,"a":1}'), (b'{"b":{} }', b'{"b":{},"a":1}')],
+    [
+        (b"{}", b'{"a":1}'),
+        (b" { } \n", b' {"a":1} \n'),
+        (b'{"b":2}', b'{"b":2,"a":1}'),
+        (b'{"b":{} }', b'{"b":{},"a":1}'),
+    ],
 )
 def test_adding_a_member(body: bytes, edited: bytes) -> None:
     assert add_member(body, "a", b"1") == edited

@@ -107,7 +107,9 @@ def test_a_caller_mints_no_dimension(
     assert (line["provider"], line["model"]) == shown
 
 
-def test_a_name_that_cloudwatch_does_not_take_is_other_even_if_it_is_configured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_cloudwatch_does_not_take_is_other_even_if_it_is_configured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     metrics = RequestMetrics("llm-gateway", lambda _: True)
     metrics.finished(replace(RECORD, provider="modèle", routed_model="modèle"), 0.001)
     (line,) = lines(capsys)

@@ -31,7 +31,11 @@ MESSAGES = [{"role": "user", "content": "hi"}]
         (orjson.dumps({"messages": MESSAGES, "stream": 1}), "stream", None),
         (orjson.dumps({"messages": MESSAGES, "stream_options": {"include_usage": True}}), "stream_options", None),
         (orjson.dumps({"messages": MESSAGES, "stream": True, "stream_options": []}), "stream_options", None),
-        (orjson.dumps({"messages": MESSAGES, "stream": True, "stream_options": {"include_usage": 1}}), "stream_options.include_usage", None),
+        (
+            orjson.dumps({"messages": MESSAGES, "stream": True, "stream_options": {"include_usage": 1}}),
+            "stream_options.include_usage",
+            None,
+        ),
         (orjson.dumps({"messages": MESSAGES, "temperature": "hot"}), "temperature", None),
         (orjson.dumps({"messages": MESSAGES, "temperature": True}), "temperature", None),
         (orjson.dumps({"messages": MESSAGES, "max_tokens": 1.5}), "max_tokens", None),

@@ -38,7 +38,9 @@ def test_plain_chunks_are_not_parsed_once_content_has_come() -> None:
     assert translator.complete
 
 
-@pytest.mark.parametrize("first", [ROLE, ROLE + ROLE, b": comment\n\n", b'data: {"choices":[],"prompt_filter_results":[]}\n\n'])
+@pytest.mark.parametrize(
+    "first", [ROLE, ROLE + ROLE, b": comment\n\n", b'data: {"choices":[],"prompt_filter_results":[]}\n\n']
+)
 def test_only_content_starts_a_stream(first: bytes) -> None:
     translator = stream()
     assert translator.feed(first) == first
@@ -49,7 +51,14 @@ def test_only_content_starts_a_stream(first: bytes) -> None:
 
 @pytest.mark.parametrize(
     "delta",
-    [b'{"content":"x"}', b'{"reasoning_content":"x"}', b'{"refusal":"no"}', b'{"tool_calls":[{"index":0}]}', b'{"audio":{"id":"a"}}', b'{"from_the_future":1}'],
+    [
+        b'{"content":"x"}',
+        b'{"reasoning_content":"x"}',
+        b'{"refusal":"no"}',
+        b'{"tool_calls":[{"index":0}]}',
+        b'{"audio":{"id":"a"}}',
+        b'{"from_the_future":1}',
+    ],
 )
 def test_every_kind_of_content_starts_it(delta: bytes) -> None:
     translator = stream()
@@ -82,7 +91,10 @@ def test_a_stream_that_ends_early_was_cut(blocks: tuple[bytes, ...], rest: bytes
         (b'data: {"error":{"message":"x","code":429}}\n\n', 429),
         (b'data: {"error":{"message":"x","type":"server_error"}}\n\n', 502),
         (b'event: error\ndata: {"message":"x"}\n\n', 502),
-        (b'data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}],"error":{"code":503,"message":"down"}}\n\n', 503),
+        (
+            b'data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}],"error":{"code":503,"message":"down"}}\n\n',
+            503,
+        ),
         (b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}\n\n', 502),
         (b'data: {"choices":[{"index":0,"error":{"code":429,"message":"x"}}]}\n\n', 429),
         (b"data: <html>\n\n", 502),

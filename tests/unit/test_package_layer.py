@@ -58,7 +58,9 @@ def test_a_good_layer_gives_its_unzipped_size(form: Callable[[Path], Path], laye
         (b"", "not of CPython 3.13"),
     ],
 )
-def test_bytecode_that_would_not_be_used(head: bytes | None, fault: str, form: Callable[[Path], Path], layer: Path) -> None:
+def test_bytecode_that_would_not_be_used(
+    head: bytes | None, fault: str, form: Callable[[Path], Path], layer: Path
+) -> None:
     bytecode = layer / f"python/__pycache__/two.{TAG}.pyc"
     if head is None:
         bytecode.unlink()
@@ -79,8 +81,23 @@ def test_the_number_is_the_interpreters_own() -> None:
 
 
 def test_what_is_never_read_is_pruned(tmp_path: Path) -> None:
-    kept = ["a/__init__.py", "a/testing.py", "a-1.dist-info/METADATA", "a-1.dist-info/entry_points.txt", "a/bin/x.py", "a/lib.so"]
-    gone = ["a/tests/t.py", "a/b/test/t.py", "a/x.pyi", "bin/tool", "a-1.dist-info/RECORD", "a/__pycache__/x.pyc", ".lock"]
+    kept = [
+        "a/__init__.py",
+        "a/testing.py",
+        "a-1.dist-info/METADATA",
+        "a-1.dist-info/entry_points.txt",
+        "a/bin/x.py",
+        "a/lib.so",
+    ]
+    gone = [
+        "a/tests/t.py",
+        "a/b/test/t.py",
+        "a/x.pyi",
+        "bin/tool",
+        "a-1.dist-info/RECORD",
+        "a/__pycache__/x.pyc",
+        ".lock",
+    ]
     for name in (*kept, *gone):
         write(tmp_path, name)
     prune(tmp_path)
@@ -89,7 +106,14 @@ def test_what_is_never_read_is_pruned(tmp_path: Path) -> None:
 
 def test_the_package_goes_without_its_laptop_half(tmp_path: Path) -> None:
     source = tmp_path / "llm_gateway"
-    for name in ("__init__.py", "py.typed", "local/run.py", "api/app.py", "__pycache__/x.pyc", "catalog/providers.toml"):
+    for name in (
+        "__init__.py",
+        "py.typed",
+        "local/run.py",
+        "api/app.py",
+        "__pycache__/x.pyc",
+        "catalog/providers.toml",
+    ):
         write(source, name)
     copy_package(source, tmp_path / "python")
     copied = tmp_path / "python" / "llm_gateway"
@@ -104,5 +128,5 @@ def test_the_package_goes_without_its_laptop_half(tmp_path: Path) -> None:
 def test_a_wrong_interpreter_is_not_taken_for_the_right_one(tmp_path: Path) -> None:
     fake = tmp_path / "python3.13"
     shutil.copy("/bin/true", fake)
-    with pytest.raises(CannotPackage, match="PYTHON313=.* is none"):
+    with pytest.raises(CannotPackage, match=r"PYTHON313=.* is none"):
         interpreter({"PYTHON313": str(fake)})

@@ -228,8 +228,9 @@ async def test_after_sigterm_what_does_not_end_in_time_is_cancelled_and_told() -
         serving = asyncio.ensure_future(runtime.serve())
         async with httpx.AsyncClient() as client:
             asking = asyncio.ensure_future(client.get(platform.url + "/anything"))
-            while not (platform.invocations and platform.invocations[0].chunks):  # noqa: ASYNC110 - it is in another thread
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(5):
+                while not (platform.invocations and platform.invocations[0].chunks):  # noqa: ASYNC110 - of another thread
+                    await asyncio.sleep(0.01)
             runtime.stop()
             reply = await asking
         await asyncio.wait_for(serving, 5)

@@ -19,7 +19,7 @@ SESSION = AwsCredentials("ASIAEXAMPLE", "secret", "IQoJb3JpZ2luX2VjEXAMPLE//toke
 JSON_HEADERS = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "DynamoDB_20120810.PutItem"}
 
 
-def reference(  # noqa: PLR0917 - as `sign`
+def reference(
     method: str,
     url: str,
     headers: dict[str, str],

@@ -69,11 +69,15 @@ def test_every_route_goes_to_the_function_and_is_streamed() -> None:
         assert "lambda:path/2021-11-15/functions/${GatewayFunctionAliaslive}/response-streaming-invocations" in uri
 
 
-@pytest.mark.parametrize("mode", ["STREAM", {"Ref": "StageName"}, {"Fn::If": ["IsTraced", "RESPONSE_STREAM", "BUFFERED"]}])
+@pytest.mark.parametrize(
+    "mode", ["STREAM", {"Ref": "StageName"}, {"Fn::If": ["IsTraced", "RESPONSE_STREAM", "BUFFERED"]}]
+)
 def test_anything_but_the_literal_would_be_buffered(mode: Any) -> None:
     """Why the literals stand in the template, and why the test above reads what the transform made of them."""
     template = load_template()
-    template["Resources"]["GatewayFunction"]["Properties"]["Events"]["Rest"]["Properties"]["ResponseTransferMode"] = mode
+    template["Resources"]["GatewayFunction"]["Properties"]["Events"]["Rest"]["Properties"]["ResponseTransferMode"] = (
+        mode
+    )
     parameters = {name: one["Default"] for name, one in template["Parameters"].items()}
     changed = integrations(transform(template, parameters))["/{proxy+}", "x-amazon-apigateway-any-method"]
     assert "responseTransferMode" not in changed
@@ -99,7 +103,12 @@ def test_the_wrapper_is_packed_and_executable() -> None:
 
 def test_the_function_runs_as_parameters_say() -> None:
     plain = gateway_function()
-    assert (plain["Runtime"], plain["Architectures"], plain["MemorySize"], plain["Timeout"]) == ("python3.13", ["arm64"], 256, 900)
+    assert (plain["Runtime"], plain["Architectures"], plain["MemorySize"], plain["Timeout"]) == (
+        "python3.13",
+        ["arm64"],
+        256,
+        900,
+    )
     assert plain["SnapStart"] == {"ApplyOn": "None"}
     assert plain["TracingConfig"] == {"Mode": "PassThrough"}
     full = gateway_function(Architecture="x86_64", MemorySize=512, **EVERYTHING)
@@ -154,7 +163,9 @@ def test_every_function_has_a_role_of_its_own() -> None:
     for role in roles:
         properties = declared[role.removesuffix(".Arn")]
         assert "ManagedPolicyArns" not in properties
-        assert properties["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] == {"Service": "lambda.amazonaws.com"}
+        assert properties["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] == {
+            "Service": "lambda.amazonaws.com"
+        }
 
 
 @pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["defaults", "everything"])
@@ -211,7 +222,9 @@ def test_tables_are_those_of_a_laptop(attribute: str) -> None:
     keys = [("pk", "HASH"), ("sk", "RANGE")] if shape.sorted else [("pk", "HASH")]
     assert [(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]] == keys
     assert table["BillingMode"] == "PAY_PER_REQUEST"
-    assert table.get("TimeToLiveSpecification") == ({"AttributeName": TTL_ATTRIBUTE, "Enabled": True} if shape.expires else None)
+    assert table.get("TimeToLiveSpecification") == (
+        {"AttributeName": TTL_ATTRIBUTE, "Enabled": True} if shape.expires else None
+    )
     assert table.get("StreamSpecification") == ({"StreamViewType": "NEW_AND_OLD_IMAGES"} if shape.stream else None)
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["SSESpecification"] == {"SSEEnabled": True}
@@ -224,7 +237,10 @@ def test_what_cannot_be_made_again_outlives_the_stack() -> None:
         assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == ("Retain" if kept else "Delete"), name
         assert ("DeletionProtectionEnabled" in table["Properties"]) == kept, name
         assert "TableName" not in table["Properties"], "a retained table would be in the way of the next stack"
-    assert stack(DeletionProtection="false").of_type("AWS::DynamoDB::Table")["LedgerTable"]["DeletionProtectionEnabled"] == "false"
+    assert (
+        stack(DeletionProtection="false").of_type("AWS::DynamoDB::Table")["LedgerTable"]["DeletionProtectionEnabled"]
+        == "false"
+    )
 
 
 # --- What API Gateway answers by itself -----------------------------------------------------------------------------
@@ -285,7 +301,9 @@ def test_the_access_log_is_json_without_query_strings() -> None:
     (stage,) = stack().of_type("AWS::ApiGateway::Stage").values()
     fields = json.loads(stage["AccessLogSetting"]["Format"])
     assert fields["path"] == "$context.path"
-    assert not [value for value in fields.values() if "querystring" in value or "header" in value or "userAgent" in value]
+    assert not [
+        value for value in fields.values() if "querystring" in value or "header" in value or "userAgent" in value
+    ]
     assert stage["MethodSettings"] == [
         {"ResourcePath": "/*", "HttpMethod": "*", "ThrottlingRateLimit": 100, "ThrottlingBurstLimit": 200}
     ]
@@ -328,7 +346,9 @@ def test_the_next_step_is_three_commands() -> None:
 
 # --- Dashboard and alarms -------------------------------------------------------------------------------------------
 
-SEARCH = re.compile(r"""SEARCH\('\{(?P<schema>[^}]+)\} service="llm-gateway" MetricName="(?P<name>\w+)"', '(?P<stat>\w+)', \d+\)""")
+SEARCH = re.compile(
+    r"""SEARCH\('\{(?P<schema>[^}]+)\} service="llm-gateway" MetricName="(?P<name>\w+)"', '(?P<stat>\w+)', \d+\)"""
+)
 Shown = tuple[str, str, tuple[str, ...]]
 """Namespace, name, names of dimensions in order."""
 
@@ -392,7 +412,10 @@ def test_the_ledgers_fallback_is_counted_by_the_words_of_its_log_line() -> None:
 
 def test_alarms_go_where_they_are_told_to() -> None:
     assert not any(alarm["AlarmActions"] for alarm in stack().of_type("AWS::CloudWatch::Alarm").values())
-    for parameters, target in (({"AlarmEmail": "ops@example.com"}, "AlarmTopic"), ({"AlarmTopicArn": "arn:sns:t"}, "arn:sns:t")):
+    for parameters, target in (
+        ({"AlarmEmail": "ops@example.com"}, "AlarmTopic"),
+        ({"AlarmTopicArn": "arn:sns:t"}, "arn:sns:t"),
+    ):
         alarms = stack(**parameters).of_type("AWS::CloudWatch::Alarm")
         assert len(alarms) == 4
         assert all(alarm["AlarmActions"] == alarm["OKActions"] == [target] for alarm in alarms.values())

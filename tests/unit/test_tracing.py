@@ -137,7 +137,13 @@ def test_without_a_daemon_a_request_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:2000", "udp:127.0.0.1:2000", "tcp:127.0.0.1:2001 udp:127.0.0.1:2000", "udp:127.0.0.1:2000 tcp:127.0.0.1:2001"]
+    "address",
+    [
+        "127.0.0.1:2000",
+        "udp:127.0.0.1:2000",
+        "tcp:127.0.0.1:2001 udp:127.0.0.1:2000",
+        "udp:127.0.0.1:2000 tcp:127.0.0.1:2001",
+    ],
 )
 def test_daemon_addresses(address: str) -> None:
     assert XRayTracing(address)._address == ("127.0.0.1", 2000)

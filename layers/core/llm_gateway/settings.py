@@ -1,6 +1,6 @@
 """Typed settings: the only reader of the environment.
 
-Everything is optional here; what a deployment needs is set by `template.yaml`, what a laptop needs by `llm_gateway.local`.
+Everything is optional here: a deployment's are set by `template.yaml`, a laptop's by `llm_gateway.local`.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Settings(BaseModel):
     count_capacity: bool = Field(False, alias="COUNT_CAPACITY")
     """Asks DynamoDB for the capacity that each call took; for the bench."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """What people are used to setting for providers: LLM_PROVIDER, LLM_MODEL, *_BASE_URL, *_ENDPOINT, …; never a key."""
+    """What people are used to setting for providers: LLM_PROVIDER, LLM_MODEL, *_BASE_URL, …; never a key."""
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from llm_gateway.api.cors import Cors
 from llm_gateway.api.data_plane import add_data_plane
-from llm_gateway.api.envelope import RequestIdentity, render_gateway_error, render_http_exception
+from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
 from llm_gateway.api.readings import add_readings
 from llm_gateway.domain.ports import Ledger
 from llm_gateway.errors import GatewayError
@@ -47,6 +47,7 @@ def create_app(
     add_readings(app, gateway.auth, models, ledger)
     app.add_exception_handler(GatewayError, render_gateway_error)
     app.add_exception_handler(HTTPException, render_http_exception)
+    app.add_exception_handler(Exception, render_crash)
 
     async def origins() -> tuple[str, ...]:
         return options.cors_origins + (await gateway.catalog.current()).cors_origins

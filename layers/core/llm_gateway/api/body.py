@@ -4,8 +4,9 @@ A Lambda event may hold 6 MB: https://docs.aws.amazon.com/lambda/latest/dg/getti
 The body travels in it as a JSON string, in which quotes, backslashes and line breaks take two bytes.
 """
 
-from llm_gateway.errors import BodyTooLarge, GatewayError, InvalidRequest
 from starlette.types import Message, Receive
+
+from llm_gateway.errors import BodyTooLarge, GatewayError, InvalidRequest
 
 LARGEST_EVENT = 6 * 1024 * 1024
 ROOM_FOR_THE_REST = 64 * 1024
@@ -53,5 +54,6 @@ def size_in_event(body: bytes) -> int:
 
 def _too_large() -> BodyTooLarge:
     return BodyTooLarge(
-        f"The request is too large: its body may take {LARGEST_BODY} bytes, counted as a JSON string (a quote takes two)."
+        f"The request is too large: its body may take {LARGEST_BODY} bytes, counted as a JSON string"
+        " (a quote takes two)."
     )

@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_gateway.api.envelope import ErrorResponse
+from llm_gateway.api.envelope import error_response
 from llm_gateway.api.headers import header
 from llm_gateway.errors import GatewayError, PermissionDenied
 
@@ -23,7 +23,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class _Cors(CORSMiddleware):
-    """Mirrors the headers a browser asks for: `*` would not cover Authorization. Credentials (cookies) are never allowed."""
+    """Mirrors the headers a browser asks for: `*` would not cover Authorization. Cookies are never allowed."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         super().__init__(
@@ -34,7 +34,7 @@ class _Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code < 400:
             return response
-        return ErrorResponse(
+        return error_response(
             PermissionDenied("This origin or method is not allowed by the gateway's CORS configuration.", status=400)
         )
 

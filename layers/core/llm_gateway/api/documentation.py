@@ -1,4 +1,4 @@
-"""What `/docs` says of routes whose bodies pass through: the members the gateway reads, and that others are forwarded."""
+"""What `/docs` says of routes whose bodies pass through: the members the gateway reads; others are forwarded."""
 
 from typing import Any
 

@@ -3,13 +3,13 @@
 import secrets
 import time
 
+import orjson
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_gateway.api.exchange_response import send_error
 from llm_gateway.errors import (
     GatewayError,
     InternalFailure,
@@ -28,7 +28,7 @@ def new_request_id() -> str:
 
 
 class RequestIdentity:
-    """Gives each request its id and start, adds `x-request-id`, and turns a defect before the first byte into a 500."""
+    """Gives each request its id and start, adds `x-request-id`, and logs a defect under that id."""
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:
         self._app = app
@@ -40,39 +40,40 @@ class RequestIdentity:
             return
         request_id = scope[REQUEST_ID] = new_request_id()
         scope[STARTED] = time.perf_counter()
-        begun = False
+        whole = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal begun
+            nonlocal whole
             if message["type"] == "http.response.start":
-                begun = True
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
+            elif not message.get("more_body", False):
+                whole = True
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
+            # `render_crash` has answered already where it could; a response that broke off must not look complete.
             self._log.crashed(request_id, error)
-            if begun:
+            if not whole:
                 raise
-            await send_error(send_with_id, InternalFailure("The gateway failed on this request."))
 
 
-class ErrorResponse(Response):
+def error_response(error: GatewayError) -> Response:
     """A `GatewayError` as a response."""
-
-    def __init__(self, error: GatewayError) -> None:
-        self.error = error
-        self.background = None
-        self.status_code = error.http_status
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_error(send, self.error)
+    return Response(
+        orjson.dumps(error.envelope()), error.http_status, error.response_headers(), media_type="application/json"
+    )
 
 
 async def render_gateway_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    return ErrorResponse(error)
+    return error_response(error)
+
+
+async def render_crash(_: Request, __: Exception) -> Response:
+    """A defect of ours: the traceback goes to the log, never to the caller."""
+    return error_response(InternalFailure("The gateway failed on this request. Its log has the reason."))
 
 
 async def render_http_exception(request: Request, error: Exception) -> Response:
@@ -81,9 +82,7 @@ async def render_http_exception(request: Request, error: Exception) -> Response:
     told = f"{request.method} {request.url.path}"
     headers = MutableHeaders(error.headers)
     if error.status_code == 404:
-        return ErrorResponse(RouteNotFound(f"Unknown request URL: {told}. Please check the URL for typos."))
+        return error_response(RouteNotFound(f"Unknown request URL: {told}. Please check the URL for typos."))
     if error.status_code == 405:
-        return ErrorResponse(MethodNotAllowed(f"Not allowed method: {told}.", headers=dict(headers)))
-    return ErrorResponse(InvalidRequest(str(error.detail), status=error.status_code, headers=dict(headers)))
-
-
+        return error_response(MethodNotAllowed(f"Not allowed method: {told}.", headers=dict(headers)))
+    return error_response(InvalidRequest(str(error.detail), status=error.status_code, headers=dict(headers)))

@@ -100,7 +100,7 @@ class ExchangeResponse(Response):
         await send({"type": "http.response.body", "body": last})
 
     def _stopped_by_us(self) -> bool:
-        """Takes a cancellation back. True if it came from the server (a deadline, a shutdown), not from the caller's leaving."""
+        """Takes a cancellation back. True if the server made it (a deadline, a shutdown), not the caller by leaving."""
         task = asyncio.current_task()
         assert task is not None
         task.uncancel()

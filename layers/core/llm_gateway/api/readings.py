@@ -3,10 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response
-
-import orjson
 
 from llm_gateway.api.data_plane import PREFIXES
 from llm_gateway.api.headers import caller_token
@@ -50,7 +49,10 @@ def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: L
 
 
 def render_record(record: RequestRecord) -> dict[str, Any]:
-    """The public shape of a ledger entry. `cost_usd` is an exact decimal string; null with `unpriced` where no price is known."""
+    """The public shape of a ledger entry.
+
+    `cost_usd` is an exact decimal string; where no price is known it is null, and `unpriced` is true.
+    """
     usage = record.usage
     shown: dict[str, Any] = {
         "request_id": record.request_id,

@@ -21,9 +21,10 @@ _SPACE = b" \t\r\n"
 
 
 class Member(NamedTuple):
-    """One member at the top level: its name, and where its value begins and ends."""
+    """One member at the top level: its name, where that begins, and where its value begins and ends."""
 
     name: str
+    name_start: int
     start: int
     end: int
 
@@ -32,7 +33,7 @@ def members(body: bytes) -> Iterator[Member]:
     """The members at the top level, in order, repeated names included."""
     depth = 0
     name: str | None = None
-    start = 0
+    name_start = start = 0
     for token in _TOKEN.finditer(body):
         first = body[token.start()]
         if first in b"{[":
@@ -40,12 +41,12 @@ def members(body: bytes) -> Iterator[Member]:
         elif first in b"}]":
             depth -= 1
             if depth == 0 and name is not None:
-                yield Member(name, start, _without_trailing_space(body, token.start()))
+                yield Member(name, name_start, start, _without_trailing_space(body, token.start()))
         elif depth == 1 and first == ord(",") and name is not None:
-            yield Member(name, start, _without_trailing_space(body, token.start()))
+            yield Member(name, name_start, start, _without_trailing_space(body, token.start()))
             name = None
         elif depth == 1 and first == ord('"') and name is None:
-            name = orjson.loads(token.group())
+            name, name_start = orjson.loads(token.group()), token.start()
             colon = _LEADING_COLON.match(body, token.end())
             start = colon.end() if colon else token.end()
 
@@ -66,6 +67,12 @@ def add_member(body: bytes, name: str, value: bytes) -> bytes:
     inside = body[:close].rstrip(_SPACE)
     comma = b"" if inside.endswith(b"{") and inside.lstrip(_SPACE) == b"{" else b","
     return b"".join((inside, comma, orjson.dumps(name), b":", value, body[close:]))
+
+
+def remove_member(body: bytes, name: str) -> bytes:
+    """The object without any top-level `name`."""
+    kept = [body[member.name_start : member.end] for member in members(body) if member.name != name]
+    return b"{" + b",".join(kept) + b"}"
 
 
 def set_string_member(body: bytes, name: str, value: str) -> bytes:

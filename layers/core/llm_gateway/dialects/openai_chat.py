@@ -13,7 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
-from llm_gateway.dialects.json_splice import add_member, set_member, set_string_member, value_of
+from llm_gateway.dialects.json_splice import add_member, remove_member, set_member, set_string_member, value_of
 from llm_gateway.dialects.openai_chat_stream import OpenAIStream, written_in
 from llm_gateway.dialects.openai_errors import decode_openai_error, error_inside
 from llm_gateway.dialects.openai_usage import read_usage
@@ -36,7 +36,10 @@ class OpenAIChat:
             body = set_member(body, "model", orjson.dumps(model))
         elif request.fields["model"] != model or body.count(b'"model"') > 1:
             body = set_string_member(body, "model", model)
-        if request.stream and not request.include_usage and provider.quirks.stream_usage == "ask":
+        if provider.quirks.stream_usage != "ask":
+            if "stream_options" in request.fields:
+                body = remove_member(body, "stream_options")  # these vendors refuse what they do not know
+        elif request.stream and not request.include_usage:
             body = _ask_for_usage(body, request.fields)
         path = _PATHS[endpoint]
         if provider.quirks.model_in_path:

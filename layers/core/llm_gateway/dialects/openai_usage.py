@@ -1,5 +1,8 @@
 """OpenAI's `usage` object, with the fields by which compatible vendors spell the same counts.
 
+Reasoning is part of `completion_tokens` at OpenAI. Gemini's endpoint and xAI count it beside them, in `total_tokens`
+alone: what the total has more than prompt and completion was generated, and is billed as output.
+
 Sources: https://platform.openai.com/docs/api-reference/chat/object (usage, prompt_tokens_details,
 completion_tokens_details), https://api-docs.deepseek.com/api/create-chat-completion (prompt_cache_hit_tokens),
 https://openrouter.ai/docs/use-cases/usage-accounting (cache_write_tokens)
@@ -19,6 +22,7 @@ def read_usage(usage: Any) -> Usage | None:
     completion = _count(usage, "completion_tokens")
     if prompt is None and completion is None:
         return None
+    reasoning_apart = max(0, (_count(usage, "total_tokens") or 0) - (prompt or 0) - (completion or 0))
     into = usage.get("prompt_tokens_details")
     into = into if isinstance(into, dict) else {}
     out = usage.get("completion_tokens_details")
@@ -28,10 +32,10 @@ def read_usage(usage: Any) -> Usage | None:
         cached = _count(usage, "prompt_cache_hit_tokens")
     return Usage(
         input_tokens=prompt or 0,
-        output_tokens=completion or 0,
+        output_tokens=(completion or 0) + reasoning_apart,
         cached_tokens=cached or 0,
         cache_write_tokens=_count(into, "cache_write_tokens") or 0,
-        reasoning_tokens=_count(out, "reasoning_tokens") or 0,
+        reasoning_tokens=_count(out, "reasoning_tokens") or reasoning_apart,
         input_audio_tokens=_count(into, "audio_tokens") or 0,
         output_audio_tokens=_count(out, "audio_tokens") or 0,
     )

@@ -90,7 +90,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything routing and metering need to know, at one moment. `prices` holds the operator's own, by `provider:model`."""
+    """Everything routing and metering need to know, at one moment.
+
+    `prices` holds the operator's own, by `provider:model`.
+    """
 
     providers: Mapping[str, Provider]
     aliases: Mapping[str, Alias]

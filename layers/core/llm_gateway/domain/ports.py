@@ -107,7 +107,8 @@ class HttpClient(Protocol):
         """Raises `UpstreamUnreachable` (name, connection, TLS), `UpstreamTimeout` (connect, first byte), `UpstreamCut`.
 
         Never follows a redirect, keeps connections alive, verifies certificates. Being cancelled closes the connection.
-        A request that a stale kept-alive connection swallowed (closed by the peer before any byte of an answer) is sent again once on a fresh one.
+        A request that a stale kept-alive connection swallowed (closed by the peer before any byte of an answer) is sent
+        again once on a fresh one.
         """
         ...
 

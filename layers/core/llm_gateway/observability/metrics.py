@@ -47,7 +47,9 @@ METRICS: Final[dict[Name, Metric]] = {
     "InputTokens": Metric("Count", "read, cached ones included"),
     "CachedTokens": Metric("Count", "read from the provider's prompt cache"),
     "OutputTokens": Metric("Count", "written, reasoning included"),
-    "Cost": Metric("None", "US dollars, rounded to a float: a picture of the spending, of which the ledger is the truth"),
+    "Cost": Metric(
+        "None", "US dollars, rounded to a float: a picture of the spending, of which the ledger is the truth"
+    ),
 }
 """All that is emitted; the template's dashboard and alarms are tested against it. `service` is the stack's name."""
 

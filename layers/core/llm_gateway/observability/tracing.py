@@ -38,7 +38,7 @@ class NoTracing:
 
 
 def open_tracer(daemon_address: str | None) -> Tracer:
-    """X-Ray's where there is a daemon (`AWS_XRAY_DAEMON_ADDRESS`, host:port, which Lambda sets) and tracing is on; else none.
+    """X-Ray's, given the address of its daemon (`AWS_XRAY_DAEMON_ADDRESS`, which Lambda sets); None is off.
 
     Raises `ValueError` for an address that is none.
     """

@@ -36,7 +36,10 @@ _current: ContextVar[Trace | None] = ContextVar("llm_gateway_trace", default=Non
 
 
 def read_trace(header: str | None) -> Trace | None:
-    """`Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`; None unless it is sampled and whole."""
+    """Reads `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`.
+
+    None unless it is whole and sampled.
+    """
     if not header:
         return None
     fields = dict(part.strip().split("=", 1) for part in header.split(";") if "=" in part)

@@ -15,9 +15,7 @@ _LONGEST_KEY = 512
 class Authenticator:
     """`registry` caches what it finds; `mode` "none" lets everyone in, which only a laptop may do."""
 
-    def __init__(
-        self, registry: Registry, mode: Literal["keys", "none"], now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, registry: Registry, mode: Literal["keys", "none"], now: Callable[[], float] = time.time) -> None:
         self._registry = registry
         self._mode = mode
         self._now = now

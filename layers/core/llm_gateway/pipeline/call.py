@@ -23,7 +23,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the caller gets: a `body`, or a `stream` whose first content has come already. Header names in lower case."""
+    """What the caller gets: a `body`, or a `stream` whose first content has come. Header names in lower case."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""

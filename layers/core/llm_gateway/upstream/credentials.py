@@ -131,7 +131,7 @@ class ContainerCredentials:
                     raise Unavailable("The AWS credential endpoint does not answer.") from error
             else:
                 break
-        assert self._credentials is not None  # noqa: S101 - the loop either sets it or raises
+        assert self._credentials is not None
         return self._credentials
 
     async def _fetch(self) -> AwsCredentials:

@@ -24,7 +24,7 @@ _UNSIGNED: Final = frozenset(
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
-def sign(  # noqa: PLR0917 - the parts of a request, in the order in which they are written
+def sign(
     method: str,
     url: str,
     headers: Mapping[str, str],

@@ -3,8 +3,8 @@
     sam_local.py [--port 3000] [--config gateway.toml] [--architecture x86_64] [-- --skip-pull-image …]
 
 A container has a loopback of its own. So the embedded AWS listens on the address that Docker's bridge has on this
-machine, which only this machine and its containers reach. `AWS_ENDPOINT_URL` replaces it, as in `make run`: then that is
-what the containers must reach. What follows `--` goes to `sam local start-api`. `--aws-only` stops short of it, for
+machine, which only this machine and its containers reach. `AWS_ENDPOINT_URL` replaces it, as in `make run`: then that
+is what the containers must reach. What follows `--` goes to `sam local start-api`. `--aws-only` stops short of it, for
 tests and for `sam local invoke`: it prints where the AWS is and where the variables are that the containers need, and
 waits.
 """

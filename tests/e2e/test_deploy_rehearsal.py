@@ -114,9 +114,9 @@ def emulator() -> Path:
 
 
 @pytest.fixture(scope="module")
-def function_url(
+def function(
     packed: Packed, tmp_path_factory: pytest.TempPathFactory, bare_environ: dict[str, str]
-) -> Iterator[str]:
+) -> Iterator["Function"]:
     directory = tmp_path_factory.mktemp("unpacked")
     task, opt = directory / "task", directory / "opt"
     unpack(packed.function, task)
@@ -124,8 +124,8 @@ def function_url(
         unpack(layer, opt)
     for folder in (directory, task, opt, *task.rglob("*/"), *opt.rglob("*/")):
         folder.chmod(0o755)
-    with aws_for_containers(directory, bare_environ) as names, container(task, opt, environment(names)) as url:
-        yield url
+    with aws_for_containers(directory, bare_environ) as names, container(task, opt, environment(names)) as one:
+        yield one
 
 
 def environment(names: dict[str, str]) -> dict[str, str]:
@@ -149,8 +149,20 @@ def environment(names: dict[str, str]) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Function:
+    """A running container: where events are posted, and what it has logged."""
+
+    container: str
+    url: str
+
+    def log(self) -> str:
+        logs = subprocess.run(["docker", "logs", self.container], capture_output=True, text=True, check=True)
+        return logs.stdout + logs.stderr
+
+
 @contextmanager
-def container(task: Path, opt: Path, variables: dict[str, str]) -> Iterator[str]:
+def container(task: Path, opt: Path, variables: dict[str, str]) -> Iterator[Function]:
     command = [
         "docker",
         "run",
@@ -173,9 +185,8 @@ def container(task: Path, opt: Path, variables: dict[str, str]) -> Iterator[str]
     try:
         address = said(["docker", "port", one, "8080/tcp"]).splitlines()[0]
         wait_until(lambda: httpx.get(f"http://{address}/", timeout=5).status_code > 0)
-        yield f"http://{address}/2015-03-31/functions/function/invocations"
+        yield Function(one, f"http://{address}/2015-03-31/functions/function/invocations")
     finally:
-        print(subprocess.run(["docker", "logs", one], capture_output=True, text=True, check=False).stderr)
         said(["docker", "rm", "--force", one])
 
 
@@ -199,19 +210,19 @@ def call(url: str, method: str, path: str, body: Any = None) -> tuple[int, dict[
 CHAT = {"model": "echo:demo", "messages": [{"role": "user", "content": "one two three"}]}
 
 
-def test_a_buffered_chat_and_its_ledger_entry(function_url: str) -> None:
-    status, headers, body = call(function_url, "POST", "/v1/chat/completions", CHAT)
+def test_a_buffered_chat_and_its_ledger_entry(function: Function) -> None:
+    status, headers, body = call(function.url, "POST", "/v1/chat/completions", CHAT)
     assert status == 200, body
     assert json.loads(body)["choices"][0]["message"]["content"] == "echo: one two three"
-    status, _, entry = call(function_url, "GET", f"/usage/requests/{headers['x-request-id']}")
+    status, _, entry = call(function.url, "GET", f"/usage/requests/{headers['x-request-id']}")
     assert status == 200, entry
     settled = json.loads(entry)
     assert settled["status"] == "settled"
     assert settled["cost_usd"] == headers["x-gateway-cost-usd"]
 
 
-def test_a_streamed_chat(function_url: str) -> None:
-    status, headers, body = call(function_url, "POST", "/v1/chat/completions", {**CHAT, "stream": True})
+def test_a_streamed_chat(function: Function) -> None:
+    status, headers, body = call(function.url, "POST", "/v1/chat/completions", {**CHAT, "stream": True})
     assert status == 200, body
     assert headers["content-type"].startswith("text/event-stream")
     events = [line.removeprefix("data: ") for line in body.decode().splitlines() if line.startswith("data: ")]
@@ -222,8 +233,20 @@ def test_a_streamed_chat(function_url: str) -> None:
     assert text == "echo: one two three"
 
 
-def test_an_error_has_its_real_status(function_url: str) -> None:
-    status, headers, body = call(function_url, "POST", "/v1/chat/completions", {**CHAT, "model": "nobody:has-this"})
+def test_a_finished_request_is_measured_and_logged_in_lines_that_cloudwatch_reads(function: Function) -> None:
+    call(function.url, "POST", "/v1/chat/completions", CHAT)
+    lines = [json.loads(line) for line in function.log().splitlines() if line.startswith("{")]
+    measured = [line for line in lines if "_aws" in line]
+    assert measured
+    assert measured[-1]["Requests"] == [1.0]
+    assert (measured[-1]["service"], measured[-1]["provider"]) == ("llm-gateway", "echo")
+    assert [line for line in lines if line.get("message") == "request" and line["status"] == "settled"]
+    assert "sk-local" not in function.log()
+    assert "one two three" not in function.log()
+
+
+def test_an_error_has_its_real_status(function: Function) -> None:
+    status, headers, body = call(function.url, "POST", "/v1/chat/completions", {**CHAT, "model": "nobody:has-this"})
     assert status == 404
     assert json.loads(body)["error"]["code"] == "model_not_found"
     assert headers["x-request-id"]

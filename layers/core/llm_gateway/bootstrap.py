@@ -1,11 +1,11 @@
 """The composition root: settings in, a running gateway out. Nothing else builds adapters or reads the settings."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.cached_registry import CachedRegistry
@@ -18,8 +18,11 @@ from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.dialects.openai_chat import OpenAIChat
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry
+from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.metering.prices import PriceBook
 from llm_gateway.observability.logs import RequestLog, open_logger
+from llm_gateway.observability.metrics import KnownModels, RequestMetrics
+from llm_gateway.observability.tracing import open_tracer
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.catalog_source import CatalogSource
@@ -29,7 +32,7 @@ from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.pricing import BookPricing
 from llm_gateway.settings import Settings
-from llm_gateway.upstream.client import open_client
+from llm_gateway.upstream.client import UpstreamClient, open_client
 from llm_gateway.upstream.credentials import AwsCredentials, CredentialSource, StaticCredentials, credential_source
 
 
@@ -38,7 +41,7 @@ class Parts:
     """What an app is made of, for those who need a part of it: the command line, the bench."""
 
     app: ASGIApp
-    http: HttpClient
+    http: UpstreamClient
     dynamodb: AwsJsonClient
     ledger: Ledger
 
@@ -52,12 +55,33 @@ class Stores:
     secrets: RefreshableSecrets
 
 
-def build_lambda_app() -> ASGIApp:
+class LambdaApp:
+    """The deployed app, with the hooks that the Lambda runtime calls."""
+
+    def __init__(self, app: ASGIApp, http: UpstreamClient) -> None:
+        self._app = app
+        self._http = http
+        # The start-up phase has more CPU than the requests: what the first one would wait for is done in it.
+        http.prepare()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def after_restore(self) -> None:
+        """Connections of the snapshot are dead in every environment made from it."""
+        await self._http.close()
+
+    async def aclose(self) -> None:
+        await self._http.close()
+
+
+def build_lambda_app() -> LambdaApp:
     """The deployed app, from the environment. Raises `ValueError` where keys are switched off: that is for laptops."""
     settings = Settings.from_environment(os.environ)
     if settings.auth == "none":
         raise ValueError("AUTH=none is for a laptop only: a deployed gateway needs keys")
-    return build(settings).app
+    parts = build(settings)
+    return LambdaApp(parts.app, parts.http)
 
 
 def build_app(settings: Settings, *, aws_credentials: AwsCredentials | None = None) -> ASGIApp:
@@ -104,7 +128,8 @@ def assemble(settings: Settings, stores: Stores, http: HttpClient, log: RequestL
         choice=choice,
         dispatcher=dispatcher,
         accounts=Accounts(stores.ledger, BookPricing(book), log.lost),
-        report=log.finished,
+        report=_reports(settings, log, catalog),
+        tracer=open_tracer(settings.xray_daemon if settings.tracing else None),
     )
     models = ModelList(catalog, choice, dispatcher, book)
 
@@ -115,6 +140,20 @@ def assemble(settings: Settings, stores: Stores, http: HttpClient, log: RequestL
 
     options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
     return create_app(gateway, models, stores.ledger, log, options, lifespan)
+
+
+def _reports(settings: Settings, log: RequestLog, catalog: CatalogSource) -> Callable[[RequestRecord, float], None]:
+    """What is told of a finished request: a log line, and in Lambda the metrics that CloudWatch reads from the log."""
+    if settings.function_name is None:
+        return log.finished
+    known = KnownModels(lambda: catalog.latest)
+    metrics = RequestMetrics(settings.stack, known)
+
+    def report(record: RequestRecord, overhead_s: float) -> None:
+        log.finished(record, overhead_s)
+        metrics.finished(record, overhead_s)
+
+    return report
 
 
 def _credentials(given: AwsCredentials | None, http: HttpClient) -> CredentialSource:

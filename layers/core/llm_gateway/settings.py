@@ -29,6 +29,10 @@ class Settings(BaseModel):
     """Allowed besides those of the configuration; separated by commas in the environment."""
     count_capacity: bool = Field(False, alias="COUNT_CAPACITY")
     """Asks DynamoDB for the capacity that each call took; for the bench."""
+    tracing: bool = Field(False, alias="TRACING")
+    xray_daemon: str | None = Field(None, alias="AWS_XRAY_DAEMON_ADDRESS")
+    function_name: str | None = Field(None, alias="AWS_LAMBDA_FUNCTION_NAME")
+    """Set by Lambda: metrics are written where there is a log that CloudWatch reads."""
     environment: dict[str, str] = Field(default_factory=dict)
     """What people are used to setting for providers: LLM_PROVIDER, LLM_MODEL, *_BASE_URL, …; never a key."""
 

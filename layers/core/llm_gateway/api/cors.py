@@ -8,7 +8,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_gateway.api.envelope import error_response
-from llm_gateway.api.headers import header
 from llm_gateway.errors import GatewayError, PermissionDenied
 
 EXPOSED = (
@@ -48,7 +47,7 @@ class Cors:
         self._current: tuple[tuple[str, ...], _Cors] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or header(scope["headers"], b"origin") is None:
+        if scope["type"] != "http" or not any(name == b"origin" for name, _ in scope["headers"]):
             await self._app(scope, receive, send)
             return
         try:

@@ -10,7 +10,7 @@ from llm_gateway.api.body import read_body
 from llm_gateway.api.documentation import CHAT, EMBEDDINGS
 from llm_gateway.api.envelope import REQUEST_ID, STARTED
 from llm_gateway.api.exchange_response import ExchangeResponse
-from llm_gateway.api.headers import caller_token, header
+from llm_gateway.api.headers import caller_headers
 from llm_gateway.dialects.dialect import Endpoint
 from llm_gateway.observability.logs import RequestLog
 from llm_gateway.pipeline.call import Call
@@ -30,16 +30,17 @@ class DataPlane:
 
     async def respond(self, request: Request, endpoint: Endpoint, path_model: str | None = None) -> Response:
         scope = request.scope
-        headers = scope["headers"]
-        body = await read_body(request.receive, header(headers, b"content-length"))
+        headers, token = caller_headers(scope["headers"], scope["path"])
+        body = await read_body(request.receive, headers.get(b"content-length"))
         call = Call(
             request_id=scope[REQUEST_ID],
             endpoint=endpoint,
             body=body,
-            token=caller_token(headers, azure=scope["path"].startswith("/openai/")),
+            token=token,
             started=scope[STARTED],
             path_model=path_model,
-            body_object=(header(headers, b"x-gateway-body") or "").lower() != "off",
+            trace=headers.get(b"x-amzn-trace-id"),
+            body_object=(headers.get(b"x-gateway-body") or "").lower() != "off",
         )
         return ExchangeResponse(self.gateway.exchange(call), self.log)
 

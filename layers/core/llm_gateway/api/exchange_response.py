@@ -72,6 +72,12 @@ class ExchangeResponse(Response):
             await self._send_answer(send, answer)
 
     async def _send_answer(self, send: Send, answer: Answer) -> None:
+        try:
+            await self._send_whole_or_stream(send, answer)
+        except OSError:  # a server that tells of a caller's leaving so (ASGI 2.4), the Lambda runtime among them
+            self._exchange.caller_gone()
+
+    async def _send_whole_or_stream(self, send: Send, answer: Answer) -> None:
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in answer.headers.items()]
         if answer.stream is None:
             headers.append((b"content-length", str(len(answer.body)).encode()))
@@ -95,6 +101,8 @@ class ExchangeResponse(Response):
             if not self._stopped_by_us():
                 return
             last = in_band(self._deadline())
+        except OSError:
+            raise
         except Exception as error:  # noqa: BLE001 - as above, but the status has gone out already
             last = in_band(self._crash(error))
         await send({"type": "http.response.body", "body": last})

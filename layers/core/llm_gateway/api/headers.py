@@ -1,28 +1,36 @@
 """Reading what the gateway needs from an ASGI scope, without building a request object for it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
-def header(headers: RawHeaders, name: bytes) -> str | None:
-    """The first header of that lower-case name. Servers give names in lower case (ASGI 3)."""
-    for key, value in headers:
-        if key == name:
-            return value.decode("latin-1")
-    return None
+class CallerHeaders:
+    """A request's headers. Servers give names in lower case (ASGI 3); of a repeated one the last counts."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: RawHeaders) -> None:
+        self._values: Mapping[bytes, bytes] = dict(headers)
+
+    def get(self, name: bytes) -> str | None:
+        value = self._values.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def token(self, *, azure: bool) -> str | None:
+        """The caller's key. Azure's clients send it as `api-key`, on their own paths only."""
+        return self._bearer() or (self.get(b"api-key") if azure else None)
+
+    def _bearer(self) -> str | None:
+        """The key in `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110, 11.1)."""
+        value = self.get(b"authorization")
+        if value is None:
+            return None
+        scheme, _, token = value.strip().partition(" ")
+        return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def bearer_token(headers: RawHeaders) -> str | None:
-    """The key in `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110, 11.1)."""
-    value = header(headers, b"authorization")
-    if value is None:
-        return None
-    scheme, _, token = value.strip().partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
-
-
-def caller_token(headers: RawHeaders, *, azure: bool) -> str | None:
-    """The caller's key. Azure's clients send it as `api-key`, on their own paths only."""
-    headers = list(headers)
-    return bearer_token(headers) or (header(headers, b"api-key") if azure else None)
+def caller_headers(scope_headers: RawHeaders, path: str) -> tuple[CallerHeaders, str | None]:
+    """The headers, and the caller's key in them."""
+    headers = CallerHeaders(scope_headers)
+    return headers, headers.token(azure=path.startswith("/openai/"))

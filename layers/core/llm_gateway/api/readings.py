@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from llm_gateway.api.data_plane import PREFIXES
-from llm_gateway.api.headers import caller_token
+from llm_gateway.api.headers import caller_headers
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import Ledger
 from llm_gateway.domain.usage import RequestRecord
@@ -20,8 +20,8 @@ from llm_gateway.pipeline.models import ModelList
 
 def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: Ledger) -> None:
     async def identify(request: Request) -> VirtualKey:
-        azure = request.url.path.startswith("/openai/")
-        return await auth.identify(caller_token(request.scope["headers"], azure=azure))
+        _, token = caller_headers(request.scope["headers"], request.scope["path"])
+        return await auth.identify(token)
 
     async def list_models(request: Request) -> Response:
         return _json({"object": "list", "data": await models.all(await identify(request))})

@@ -60,6 +60,21 @@ def configured_models(catalog: Catalog) -> frozenset[str]:
     return frozenset(deployed.union(catalog.prices))
 
 
+class KnownModels:
+    """Whether an operator wrote a `provider:model` down, in the catalog that `latest` gives."""
+
+    def __init__(self, latest: Callable[[], Catalog | None]) -> None:
+        self._latest = latest
+        self._catalog: Catalog | None = None
+        self._names: frozenset[str] = frozenset()
+
+    def __call__(self, name: str) -> bool:
+        catalog = self._latest()
+        if catalog is not self._catalog and catalog is not None:
+            self._catalog, self._names = catalog, configured_models(catalog)
+        return name in self._names
+
+
 class RequestMetrics:
     """Emits what a finished request came to, to standard output, where Lambda's log picks it up.
 

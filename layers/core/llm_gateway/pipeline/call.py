@@ -17,6 +17,8 @@ class Call:
     started: float
     path_model: str | None = None
     """The model that an Azure path names; it counts before the body's."""
+    trace: str | None = None
+    """The `x-amzn-trace-id` header, where there is one."""
     body_object: bool = True
     """Whether the caller wants `x_gateway` in a buffered answer."""
 

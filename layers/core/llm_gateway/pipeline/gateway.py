@@ -7,7 +7,7 @@ what it came to. Whoever drives it (the API, the library) calls `settle` in the 
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 import orjson
@@ -19,6 +19,7 @@ from llm_gateway.domain.ports import HttpResponse
 from llm_gateway.domain.usage import Attempt, RequestRecord, Usage
 from llm_gateway.errors import GatewayError, UpstreamMalformed
 from llm_gateway.metering.cost import format_usd
+from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts, estimate
 from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.call import Answer, Call
@@ -46,6 +47,7 @@ class Gateway:
     dispatcher: Dispatcher
     accounts: Accounts
     report: Callable[[RequestRecord, float], None]
+    tracer: Tracer = field(default_factory=NoTracing)
 
     def exchange(self, call: Call) -> "Exchange":
         return Exchange(self, call)
@@ -100,12 +102,15 @@ class Exchange:
         if self.record is None:
             return
         self.record = self._final_record(ended)
-        await self._gateway.accounts.settle(self.record)
+        with self._gateway.tracer.segment("ledger"):
+            await self._gateway.accounts.settle(self.record)
         self._gateway.report(self.record, self.overhead_s)
 
     async def _answer(self) -> Answer:
         gateway, call = self._gateway, self.call
-        key = await gateway.auth.identify(call.token)
+        gateway.tracer.begin(call.trace)
+        with gateway.tracer.segment("auth"):
+            key = await gateway.auth.identify(call.token)
         request = self._request = _READ[call.endpoint](call.body)
         self._catalog = await gateway.catalog.current()
         name = call.path_model or request.model
@@ -113,16 +118,18 @@ class Exchange:
         deployment = route.deployments[0]
         self._provider = self._catalog.providers[deployment.provider]
         dialect = gateway.dispatcher.dialect_of(self._provider)
-        self.record = await gateway.accounts.open(
-            call, key, request, route.requested, deployment, route.timeouts.total_s
-        )
+        with gateway.tracer.segment("ledger"):
+            self.record = await gateway.accounts.open(
+                call, key, request, route.requested, deployment, route.timeouts.total_s
+            )
         self._sent_at = time.perf_counter()
-        self._response = await gateway.dispatcher.send(
-            call.endpoint, request, deployment.model, self._provider, route.timeouts
-        )
-        if request.stream:
-            return await self._streamed(dialect, deployment, route.timeouts)
-        return await self._buffered(dialect, deployment)
+        with gateway.tracer.segment("upstream"):
+            self._response = await gateway.dispatcher.send(
+                call.endpoint, request, deployment.model, self._provider, route.timeouts
+            )
+            if request.stream:
+                return await self._streamed(dialect, deployment, route.timeouts)
+            return await self._buffered(dialect, deployment)
 
     async def _buffered(self, dialect: Dialect, deployment: Deployment) -> Answer:
         assert self._response is not None

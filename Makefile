@@ -4,29 +4,35 @@ PYTHON ?= python3
 PORT ?= 8000
 CONFIG ?=
 
+ARCH ?= arm64
+HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+LOCAL_PORT := $(if $(filter-out file,$(origin PORT)),$(PORT),3000)
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check requirements clean
+.PHONY: help setup run test build local deploy check requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 setup: $(STAMP) ## create .venv with everything, hash-pinned (again only when the requirements change)
 
-# One recipe, so that an interrupted install leaves no stamp and is simply done again.
-$(STAMP): requirements-dev.txt pyproject.toml
+# One recipe each, so that an interrupted install leaves no stamp and is simply done again.
+$(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "llm-gateway needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which one: make $(firstword $(MAKECMDGOALS) setup) PYTHON=/path/to/python3.13" >&2; exit 1; }
-	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	  || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
-	@echo "installing into $(VENV) …" >&2
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): requirements-dev.txt pyproject.toml | $(BIN)/uv
+	@echo "installing into $(VENV) …" >&2
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: $(STAMP) ## start the gateway on loopback (PORT=8000, CONFIG=gateway.toml)
@@ -34,6 +40,17 @@ run: $(STAMP) ## start the gateway on loopback (PORT=8000, CONFIG=gateway.toml)
 
 test: $(STAMP) ## run every test that needs no account
 	$(BIN)/python -m pytest tests/unit tests/golden tests/contract tests/integration tests/e2e
+
+# arm64 is the stack's default; sam builds for what it is told, on any machine.
+build: $(STAMP) ## build the stack's functions and layers (ARCH=arm64|x86_64), without Docker
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sam build --parameter-overrides Architecture=$(ARCH)
+
+local: ARCH = $(HOST_ARCH)
+local: build ## build, then `sam local start-api` on an embedded AWS (PORT=3000, CONFIG=gateway.toml); needs Docker
+	$(BIN)/python scripts/sam_local.py --port $(LOCAL_PORT) $(if $(CONFIG),--config $(CONFIG)) -- --warm-containers LAZY $(SAM_ARGS)
+
+deploy: build ## build and deploy the stack into your AWS account, asking what it must know
+	$(BIN)/sam deploy --guided --parameter-overrides Architecture=$(ARCH)
 
 check: $(STAMP) ## lint, types, import order, and that the requirements match pyproject.toml
 	$(BIN)/ruff check .
@@ -45,7 +62,7 @@ check: $(STAMP) ## lint, types, import order, and that the requirements match py
 # The one target, beside setup, that needs the network.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-requirements: $(STAMP) ## compile the hash-pinned requirements again (UPGRADE=1 for the newest versions)
+requirements: | $(BIN)/uv ## compile the hash-pinned requirements again (UPGRADE=1 for the newest versions)
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements-dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --python-version 3.13 pyproject.toml --constraints requirements-dev.txt -o layers/dependencies/requirements.txt
 	$(BIN)/python scripts/check_requirements.py --stamp

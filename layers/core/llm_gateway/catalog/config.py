@@ -151,6 +151,11 @@ def pending_keys(config: GatewayConfig) -> list[PendingKey]:
     return [_pending(name, table) for name, table in config.file.keys.items() if table.key is None]
 
 
+def deployed_keys(config: GatewayConfig) -> list[PendingKey]:
+    """All keys of the file as a deployed stack takes them: a token that the file gives is for a laptop."""
+    return [_pending(name, table) for name, table in config.file.keys.items()]
+
+
 def _settings(file: GatewayFile) -> dict[str, Any]:
     document = file.model_dump(
         mode="json", include={"default_provider", "default_model", "cors_origins", "x_gateway"}, exclude_none=True

@@ -1,7 +1,11 @@
 """The `llm-gateway` command."""
 
+import asyncio
+import contextlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +50,98 @@ def local_aws(
     from llm_gateway.local.embedded_aws import serve
 
     raise typer.Exit(serve(data=data, host=host, port=port, parent=None, outlive=False))
+
+
+StackName = Annotated[str, typer.Option("--stack", help="The stack's name, as `sam deploy` was given it.")]
+Region = Annotated[str | None, typer.Option(help="The stack's AWS region; by default the profile's.")]
+Profile = Annotated[str | None, typer.Option(help="A profile of the AWS CLI.")]
+
+secrets = typer.Typer(help="Provider keys of a deployed stack.", no_args_is_help=True)
+keys = typer.Typer(help="Keys for callers of a deployed stack.", no_args_is_help=True)
+app.add_typer(secrets, name="secrets")
+app.add_typer(keys, name="keys")
+
+
+@secrets.command("set")
+def set_secret(
+    provider: Annotated[str, typer.Argument(help="A provider's name: openai, anthropic, corp, …")],
+    stack: StackName,
+    region: Region = None,
+    profile: Profile = None,
+) -> None:
+    """Store a provider's key in Secrets Manager. It is asked for, or read from standard input."""
+    from llm_gateway.local.stack import find_stack, store_provider_key
+
+    with told_plainly():
+        found = find_stack(stack, region, profile, os.environ)
+        if sys.stdin.isatty():
+            key = typer.prompt(f"Key of {provider}", hide_input=True)
+        else:
+            key = sys.stdin.read().strip()
+        if not key:
+            raise typer.BadParameter("the key is empty")
+        print(f"stored as the secret {store_provider_key(found, provider, key)}")
+
+
+@app.command()
+def apply(
+    config: Annotated[Path, typer.Argument(help="A gateway.toml.")],
+    stack: StackName,
+    region: Region = None,
+    profile: Profile = None,
+) -> None:
+    """Make a deployed stack's configuration what the file says. Keys that it names are made and shown once."""
+    from llm_gateway.catalog.config import load_config
+    from llm_gateway.local.stack import apply_config, find_stack
+
+    with told_plainly():
+        loaded = load_config(config)
+        for warning in loaded.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        made = asyncio.run(apply_config(find_stack(stack, region, profile, os.environ), loaded))
+        print(f"{config} applied to {stack}; it takes effect within 30 seconds")
+        for name, token in made:
+            print(f"key {name}, shown this once: {token}")
+
+
+@keys.command("create")
+def create(
+    stack: StackName,
+    name: Annotated[str, typer.Option(help="What the key is called in usage and logs.")] = "first",
+    team: Annotated[str | None, typer.Option(help="The team that it belongs to.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="A model or pattern it may use; repeatable.")
+    ] = None,
+    region: Region = None,
+    profile: Profile = None,
+) -> None:
+    """Make a key for callers of a deployed stack, and show it once."""
+    from llm_gateway.catalog.config import PendingKey
+    from llm_gateway.local.stack import create_key, find_stack
+
+    with told_plainly():
+        found = find_stack(stack, region, profile, os.environ)
+        pending = PendingKey(name, team=team, models=tuple(models) if models else None)
+        token = asyncio.run(create_key(found, pending))
+        print(f"base_url={found.api_url} key={token}")
+        print("The key is shown this once: only its hash is stored.", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def told_plainly() -> Iterator[None]:
+    """What can go wrong outside of this program, in one line and with exit code 1 (2 for a faulty file)."""
+    from llm_gateway.catalog.faults import ConfigError
+    from llm_gateway.errors import GatewayError
+    from llm_gateway.local.stack import StackError
+
+    try:
+        yield
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    except (StackError, GatewayError, OSError) as error:
+        print(f"llm-gateway: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def interrupt(*_: object) -> None:

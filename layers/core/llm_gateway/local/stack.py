@@ -1,0 +1,128 @@
+"""A deployed stack, as the command line works on it: by its outputs, with the AWS credentials that the AWS CLI would use."""
+
+import secrets as randomness
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from llm_gateway.adapters.aws_json import AwsJsonClient
+from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+from llm_gateway.catalog.config import GatewayConfig, PendingKey, deployed_keys, entries
+from llm_gateway.catalog.providers import canonical, provider_rows
+from llm_gateway.domain.ports import Registry
+from llm_gateway.local.seed import issue, put_entries
+from llm_gateway.upstream.client import open_client
+from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
+
+if TYPE_CHECKING:
+    import boto3
+
+
+class StackError(Exception):
+    """What went wrong and what to do about it, in one line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """`api_url` is the base URL for SDKs."""
+
+    name: str
+    api_url: str
+    registry_table: str
+    session: "boto3.session.Session"
+    endpoint_url: str | None = None
+
+    def client(self, service: str) -> Any:
+        return self.session.client(service, endpoint_url=self.endpoint_url)  # type: ignore[call-overload] # one of many
+
+
+def find_stack(name: str, region: str | None, profile: str | None, environ: Mapping[str, str]) -> Stack:
+    """Reads the outputs of the stack. Raises `StackError`."""
+    import boto3
+
+    try:
+        session = boto3.session.Session(region_name=region, profile_name=profile)
+        if session.get_credentials() is None:
+            raise StackError(
+                "no AWS credentials found: run `aws configure` or `aws sso login`, or name a profile with --profile"
+            )
+        if session.region_name is None:
+            raise StackError("no AWS region is set: name it with --region")
+        endpoint_url = environ.get("AWS_ENDPOINT_URL")
+        described = session.client("cloudformation", endpoint_url=endpoint_url).describe_stacks(StackName=name)
+    except ClientError as error:
+        raise StackError(f"stack {name}: {error.response['Error'].get('Message', error)}") from error
+    except BotoCoreError as error:
+        raise StackError(f"AWS cannot be asked for stack {name}: {error}") from error
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in described["Stacks"][0].get("Outputs", [])}
+    if missing := [key for key in ("ApiUrl", "RegistryTable") if key not in outputs]:
+        raise StackError(f"stack {name} is no llm-gateway, or is not deployed yet: it has no output {missing[0]}")
+    return Stack(name, outputs["ApiUrl"], outputs["RegistryTable"], session, endpoint_url)
+
+
+def store_provider_key(stack: Stack, provider: str, key: str) -> str:
+    """Makes `<stack>/provider/<name>` hold the key; its name. Raises `StackError`."""
+    row = provider_rows().get(canonical(provider))
+    name = f"{stack.name}/provider/{(row.secret if row else None) or canonical(provider)}"
+    client = stack.client("secretsmanager")
+    try:
+        try:
+            client.put_secret_value(SecretId=name, SecretString=key)
+        except client.exceptions.ResourceNotFoundException:
+            client.create_secret(Name=name, SecretString=key, Tags=[{"Key": "llm-gateway:stack", "Value": stack.name}])
+    except (ClientError, BotoCoreError) as error:
+        raise StackError(f"secret {name} cannot be written: {error}") from error
+    return name
+
+
+async def apply_config(stack: Stack, config: GatewayConfig) -> list[tuple[str, str]]:
+    """Makes the stack's configuration what the file says; (name, key) of the keys that were made by it.
+
+    A key that the file gives is for a laptop: deployed, one is made of the same name. Keys that are not in the file
+    stay. Raises `errors.Unavailable`.
+    """
+
+    async def apply(registry: Registry) -> list[tuple[str, str]]:
+        await put_entries(registry, entries(config))
+        issued, made = issue(deployed_keys(config), {key.name: key for key in await registry.list_keys()})
+        for key in issued:
+            await registry.put_key(key)
+        return made
+
+    return await _with_registry(stack, apply)
+
+
+async def create_key(stack: Stack, key: PendingKey) -> str:
+    """A new key, to be shown once. Raises `StackError` where there is one of that name, and `errors.Unavailable`."""
+
+    async def create(registry: Registry) -> str:
+        if any(one.name == key.name for one in await registry.list_keys()):
+            raise StackError(f"there is a key named {key.name} already: choose another name with --name")
+        token = f"sk-{randomness.token_urlsafe(32)}"
+        await registry.put_key(key.issue(token))
+        return token
+
+    return await _with_registry(stack, create)
+
+
+async def _with_registry(stack: Stack, work: Callable[[Registry], Any]) -> Any:
+    found = stack.session.get_credentials()
+    if found is None:
+        raise StackError("the AWS credentials are gone")
+    frozen = found.get_frozen_credentials()
+    credentials = AwsCredentials(str(frozen.access_key), str(frozen.secret_key), frozen.token)
+    http = open_client()
+    try:
+        dynamodb = AwsJsonClient(
+            http,
+            service="dynamodb",
+            region=stack.session.region_name,
+            credentials=StaticCredentials(credentials),
+            endpoint_url=stack.endpoint_url,
+            timeout_s=10,
+        )
+        return await work(DynamoDBRegistry(dynamodb, stack.registry_table))
+    finally:
+        await http.close()

@@ -55,6 +55,7 @@ def local_aws(
 StackName = Annotated[str, typer.Option("--stack", help="The stack's name, as `sam deploy` was given it.")]
 Region = Annotated[str | None, typer.Option(help="The stack's AWS region; by default the profile's.")]
 Profile = Annotated[str | None, typer.Option(help="A profile of the AWS CLI.")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="A model or pattern it may use; may be repeated.")]
 
 secrets = typer.Typer(help="Provider keys of a deployed stack.", no_args_is_help=True)
 keys = typer.Typer(help="Keys for callers of a deployed stack.", no_args_is_help=True)
@@ -74,10 +75,8 @@ def set_secret(
 
     with told_plainly():
         found = find_stack(stack, region, profile, os.environ)
-        if sys.stdin.isatty():
-            key = typer.prompt(f"Key of {provider}", hide_input=True)
-        else:
-            key = sys.stdin.read().strip()
+        asked = sys.stdin.isatty()
+        key = typer.prompt(f"Key of {provider}", hide_input=True) if asked else sys.stdin.read().strip()
         if not key:
             raise typer.BadParameter("the key is empty")
         print(f"stored as the secret {store_provider_key(found, provider, key)}")
@@ -109,9 +108,7 @@ def create(
     stack: StackName,
     name: Annotated[str, typer.Option(help="What the key is called in usage and logs.")] = "first",
     team: Annotated[str | None, typer.Option(help="The team that it belongs to.")] = None,
-    models: Annotated[
-        list[str] | None, typer.Option("--model", help="A model or pattern it may use; repeatable.")
-    ] = None,
+    models: Models = None,
     region: Region = None,
     profile: Profile = None,
 ) -> None:

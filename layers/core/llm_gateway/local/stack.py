@@ -1,4 +1,4 @@
-"""A deployed stack, as the command line works on it: by its outputs, with the AWS credentials that the AWS CLI would use."""
+"""A deployed stack, found by its outputs with the credentials that the AWS CLI would use."""
 
 import secrets as randomness
 from collections.abc import Callable, Mapping

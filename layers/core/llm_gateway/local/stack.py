@@ -1,9 +1,9 @@
 """A deployed stack, found by its outputs with the credentials that the AWS CLI would use."""
 
 import secrets as randomness
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -18,6 +18,8 @@ from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 
 if TYPE_CHECKING:
     import boto3
+
+_Result = TypeVar("_Result")
 
 
 class StackError(Exception):
@@ -107,7 +109,7 @@ async def create_key(stack: Stack, key: PendingKey) -> str:
     return await _with_registry(stack, create)
 
 
-async def _with_registry(stack: Stack, work: Callable[[Registry], Any]) -> Any:
+async def _with_registry(stack: Stack, work: Callable[[Registry], Awaitable[_Result]]) -> _Result:
     found = stack.session.get_credentials()
     if found is None:
         raise StackError("the AWS credentials are gone")

@@ -48,7 +48,7 @@ def assert_usage(usage: Usage | None, wanted: dict[str, int] | None) -> None:
 
 def decode(scenario: str, pieces: list[bytes]) -> tuple[bytes, OpenAIStream]:
     request = read_chat_request(read(scenario, "request.json"))
-    translator, splitter = DIALECT.translator(request, split_events), BlockSplitter()
+    translator, splitter = DIALECT.translator(request, "gpt-4o-mini", split_events), BlockSplitter()
     out = [translator.feed(splitter.feed(piece)) for piece in pieces]
     return b"".join([*out, translator.finish(splitter.rest())]), translator
 
@@ -64,7 +64,7 @@ def test_request_goes_up_with_only_the_declared_edits(scenario: str) -> None:
 @pytest.mark.parametrize("scenario", BUFFERED)
 def test_answer_comes_down_unchanged_and_is_read(scenario: str) -> None:
     body = read(scenario, "upstream_response.json")
-    answer = DIALECT.decode("chat.completions", body)
+    answer = DIALECT.decode("chat.completions", read_chat_request(read(scenario, "request.json")), "gpt-4o-mini", body)
     wanted = expected(scenario)
     assert answer.body == body
     assert (answer.model, answer.finish_reason) == (wanted["model"], wanted["finish_reason"])

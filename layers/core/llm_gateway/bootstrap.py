@@ -1,7 +1,7 @@
 """The composition root: settings in, a running gateway out. Nothing else builds adapters or reads the settings."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -32,8 +32,15 @@ from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.pricing import BookPricing
 from llm_gateway.settings import Settings
+from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
 from llm_gateway.upstream.client import UpstreamClient, open_client
-from llm_gateway.upstream.credentials import AwsCredentials, CredentialSource, StaticCredentials, credential_source
+from llm_gateway.upstream.credentials import (
+    AwsCredentials,
+    CredentialSource,
+    RoleCredentials,
+    StaticCredentials,
+    credential_source,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +120,30 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         ledger=DynamoDBLedger(dynamodb, settings.ledger_table),
         secrets=CachedSecrets(SecretsManagerStore(aws("secretsmanager")), warn=log.warn),
     )
-    return Parts(assemble(settings, stores, http, log), http, dynamodb, stores.ledger)
+    # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
+    authorizers = {"sigv4": SignedByRole(RoleCredentials(os.environ, http), settings.region)}
+    return Parts(assemble(settings, stores, http, log, authorizers), http, dynamodb, stores.ledger)
 
 
-def assemble(settings: Settings, stores: Stores, http: HttpClient, log: RequestLog) -> ASGIApp:
-    """The app over any stores. It closes `http` when its lifespan ends."""
+def assemble(
+    settings: Settings,
+    stores: Stores,
+    http: HttpClient,
+    log: RequestLog,
+    authorizers: Mapping[str, Authorizer] | None = None,
+) -> ASGIApp:
+    """The app over any stores. It closes `http` when its lifespan ends.
+
+    `authorizers` are for credentials that need more than a key, by their name in `domain.catalog.Credential`.
+    """
     catalog = CatalogSource(stores.registry, build_catalog, settings.environment)
-    dispatcher = Dispatcher(http, stores.secrets, {OpenAIChat.name: OpenAIChat()}, settings.stack)
+    dispatcher = Dispatcher(
+        http,
+        stores.secrets,
+        {OpenAIChat.name: OpenAIChat()},
+        {**KEY_AUTHORIZERS, **(authorizers or {})},
+        settings.stack,
+    )
     choice = ModelChoice(dispatcher)
     book = PriceBook(load_prices, price_version())
     gateway = Gateway(

@@ -5,6 +5,7 @@ documents were validated when they were applied. One that is broken all the same
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeVar, get_args
 
@@ -139,6 +140,7 @@ def _provider(name: str, document: _Document | None, environment: Mapping[str, s
         credential=given.choice("credential", Credential, row.credential),
         credential_header=given.get("credential_header", str, row.credential_header),
         secret=name if like else row.secret or name,
+        region=given.get("region", str) or environment.get("AWS_REGION"),
         headers=_merged_headers(headers, given.string_map("headers")),
         quirks=_quirks(given.table("quirks"), quirks),
         display_name=given.get("display_name", str, row.display_name),
@@ -160,7 +162,7 @@ def _endpoint(
     if url is not None and (fault := base_url_fault(url)):
         raise ConfigError([f"{source}: {fault}"])
     if url is None:
-        region = environment.get("AWS_REGION") or DEFAULT_REGION
+        region = given.get("region", str) or environment.get("AWS_REGION") or DEFAULT_REGION
         url = row.base_url and row.base_url.replace("{region}", region)
     else:
         url = complete_base_url(url, row.base_url_style)
@@ -171,9 +173,9 @@ def _endpoint(
     quirks = row.quirks
     if url is not None and row.base_url_style == "azure":
         url, model_in_path, query = azure_endpoint(url, version)
-        return url, Quirks(quirks.stream_usage, model_in_path, {**quirks.query, **query})
+        return url, replace(quirks, model_in_path=model_in_path, query={**quirks.query, **query})
     if version is not None:
-        quirks = Quirks(quirks.stream_usage, quirks.model_in_path, {**quirks.query, "api-version": version})
+        quirks = replace(quirks, query={**quirks.query, "api-version": version})
     return url, quirks
 
 
@@ -189,6 +191,7 @@ def _quirks(given: _Document, base: Quirks) -> Quirks:
     return Quirks(
         stream_usage=given.choice("stream_usage", Literal["ask", "always", "never"], base.stream_usage),
         model_in_path=given.get("model_in_path", bool, base.model_in_path),
+        envelope=given.choice("envelope", Literal["native", "bedrock", "vertex"], base.envelope),
         query={**base.query, **given.string_map("query")},
     )
 

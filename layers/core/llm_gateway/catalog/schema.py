@@ -121,6 +121,7 @@ class Table(BaseModel):
 class QuirksTable(Table):
     stream_usage: Literal["ask", "always", "never"] | None = None
     model_in_path: bool | None = None
+    envelope: Literal["native", "bedrock", "vertex"] | None = None
     query: dict[Text, Text] | None = None
 
 
@@ -132,6 +133,7 @@ class ProviderTable(Table):
     credential: Credential | None = None
     credential_header: Annotated[str, AfterValidator(_header_name)] | None = None
     api_version: Text | None = None
+    region: Text | None = None
     headers: (
         dict[Annotated[str, AfterValidator(_sent_header_name)], Annotated[str, AfterValidator(_header_value)]] | None
     ) = None

@@ -13,15 +13,20 @@ from llm_gateway.errors import UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 Endpoint = Literal["chat.completions", "embeddings"]
+Framing = Literal["sse", "aws_event_stream"]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequest:
-    """A provider request, less its credential. `path` follows the provider's base URL and starts with a slash."""
+    """A provider request, less its credential. `path` (with a query, if any) follows the provider's base URL."""
 
     path: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    framing: Framing = "sse"
+    """How the answer's stream is cut into events."""
+    warnings: tuple[str, ...] = ()
+    """What the provider could not be told, for the answer's `x-gateway-warning`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,14 @@ class StreamTranslator(Protocol):
 class Dialect(Protocol):
     name: str
 
-    def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest: ...
+    def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        """Raises `InvalidRequest` for what the provider would reject and nothing can stand in for."""
+        ...
 
-    def decode(self, endpoint: Endpoint, body: bytes) -> DecodedAnswer:
+    def decode(self, endpoint: Endpoint, request: ModelRequest, model: str, body: bytes) -> DecodedAnswer:
         """Raises `UpstreamMalformed` for what is no answer, and the provider's own error for one sent with 200."""
         ...
 
-    def translator(self, request: ModelRequest, split_events: SplitEvents) -> StreamTranslator: ...
+    def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> StreamTranslator: ...
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError: ...

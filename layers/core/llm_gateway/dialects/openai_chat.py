@@ -46,7 +46,7 @@ class OpenAIChat:
             path = f"/openai/deployments/{quote(model, safe='')}{path}"
         return EncodedRequest(path, body)
 
-    def decode(self, endpoint: Endpoint, body: bytes) -> DecodedAnswer:
+    def decode(self, endpoint: Endpoint, request: ModelRequest, model: str, body: bytes) -> DecodedAnswer:  # noqa: ARG002 - the answer is the caller's wire already
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -55,7 +55,7 @@ class OpenAIChat:
             raise UpstreamMalformed("The provider's answer is not a JSON object.")
         if inside := error_inside(answer):
             raise inside
-        model = answer.get("model")
+        answered = answer.get("model")
         usage = read_usage(answer.get("usage"))
         listed = answer.get("choices" if endpoint == "chat.completions" else "data")
         if not isinstance(listed, list) or not listed or not all(isinstance(item, dict) for item in listed):
@@ -64,10 +64,10 @@ class OpenAIChat:
         if endpoint == "chat.completions":
             finish_reason = _finish_reason(listed)
         return DecodedAnswer(
-            body, model if isinstance(model, str) else None, finish_reason, usage, lambda: _written(listed)
+            body, answered if isinstance(answered, str) else None, finish_reason, usage, lambda: _written(listed)
         )
 
-    def translator(self, request: ModelRequest, split_events: SplitEvents) -> OpenAIStream:
+    def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> OpenAIStream:  # noqa: ARG002 - as above
         return OpenAIStream(
             hide_usage=not request.include_usage, choices=request.fields.get("n") or 1, split_events=split_events
         )

@@ -16,6 +16,8 @@ class Quirks:
     """`ask`: send `stream_options.include_usage`; `always`: usage comes unasked; `never`: it cannot be had."""
     model_in_path: bool = False
     """Azure's classic deployments: `{base_url}/openai/deployments/{model}/chat/completions`."""
+    envelope: Literal["native", "bedrock", "vertex"] = "native"
+    """Where a vendor's wire is served by another: Claude on Bedrock and on Vertex."""
     query: Mapping[str, str] = field(default_factory=dict)
     """Added to every URL, such as Azure's `api-version`."""
 
@@ -35,6 +37,8 @@ class Provider:
     credential_header: str | None = None
     """For `header`: the header that carries the bare key."""
     secret: str | None = None
+    region: str | None = None
+    """For `sigv4`, and where the base URL names one."""
     headers: Mapping[str, str] = field(default_factory=dict)
     quirks: Quirks = field(default_factory=Quirks)
     display_name: str = ""

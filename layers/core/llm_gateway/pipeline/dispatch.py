@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import urlencode
 
-from llm_gateway.dialects.dialect import Dialect, EncodedRequest, Endpoint
+from llm_gateway.dialects.dialect import Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider, Timeouts
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
 from llm_gateway.errors import InternalFailure, ModelNotFound
-from llm_gateway.schemas.openai_chat import ModelRequest
+from llm_gateway.upstream.authorize import Authorizer, Unauthorized, authorizer_of
 
 LONGEST_FIRST_BYTE_S = 280.0
 """API Gateway drops a connection that is idle for five minutes; before that there is time for a real 504."""
@@ -29,11 +29,17 @@ class Dispatcher:
     """Sends one encoded request to one provider."""
 
     def __init__(
-        self, http: HttpClient, secrets: RefreshableSecrets, dialects: Mapping[str, Dialect], stack: str
+        self,
+        http: HttpClient,
+        secrets: RefreshableSecrets,
+        dialects: Mapping[str, Dialect],
+        authorizers: Mapping[str, Authorizer],
+        stack: str,
     ) -> None:
         self._http = http
         self._secrets = secrets
         self._dialects = dialects
+        self._authorizers = authorizers
         self._stack = stack
 
     def dialect_of(self, provider: Provider) -> Dialect:
@@ -48,18 +54,17 @@ class Dispatcher:
         """Whether the provider can be called: it needs no key, or has one."""
         if not provider.enabled or provider.base_url is None or provider.dialect not in self._dialects:
             return False
-        return provider.credential == "none" or await self._key_of(provider) is not None
+        authorizer = self._authorizers.get(provider.credential)
+        return authorizer is not None and (not authorizer.needs_key or await self._key_of(provider) is not None)
 
     async def send(
-        self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider, timeouts: Timeouts
+        self, dialect: Dialect, encoded: EncodedRequest, provider: Provider, timeouts: Timeouts
     ) -> HttpResponse:
         """The provider's answer with a 2xx status; the caller closes it.
 
         A 401 with a key that has been replaced meanwhile is tried once more with the new one.
         Raises `UpstreamError` and its kin.
         """
-        dialect = self.dialect_of(provider)
-        encoded = dialect.encode(endpoint, request, model, provider)
         key = await self._key_of(provider)
         response = await self._send(provider, encoded, key, timeouts)
         if response.status == 401 and key is not None:
@@ -90,22 +95,26 @@ class Dispatcher:
     async def _send(
         self, provider: Provider, encoded: EncodedRequest, key: str | None, timeouts: Timeouts
     ) -> HttpResponse:
-        url = f"{provider.base_url}{encoded.path}"
-        if provider.quirks.query:
-            url = f"{url}?{urlencode(provider.quirks.query)}"
+        authorizer = authorizer_of(provider, self._authorizers)
+        if key is None and authorizer.needs_key:
+            raise ModelNotFound(
+                f"Provider `{provider.name}` has no key: store it as the secret `{self.secret_name(provider)}`"
+                " (locally: set its environment variable).",
+                param="model",
+            )
+        url = _url(provider, encoded)
         headers = {
             "content-type": "application/json",
             "accept-encoding": "identity",
             "user-agent": _USER_AGENT,
             **provider.headers,
             **encoded.headers,
-            **_credential(provider, key, self.secret_name(provider)),
         }
         return await self._http.send(
             HttpRequest(
                 method="POST",
                 url=url,
-                headers=headers,
+                headers=await authorizer.authorize(provider, key, Unauthorized("POST", url, headers, encoded.body)),
                 body=encoded.body,
                 connect_s=timeouts.connect_s,
                 first_byte_s=min(timeouts.first_token_s, LONGEST_FIRST_BYTE_S),
@@ -114,15 +123,8 @@ class Dispatcher:
         )
 
 
-def _credential(provider: Provider, key: str | None, secret_name: str) -> dict[str, str]:
-    if provider.credential == "none":
-        return {}
-    if key is None:
-        raise ModelNotFound(
-            f"Provider `{provider.name}` has no key: store it as the secret `{secret_name}`"
-            " (locally: set its environment variable).",
-            param="model",
-        )
-    if provider.credential == "header":
-        return {provider.credential_header or "api-key": key}
-    return {"authorization": f"Bearer {key}"}
+def _url(provider: Provider, encoded: EncodedRequest) -> str:
+    url = f"{provider.base_url}{encoded.path}"
+    if not provider.quirks.query:
+        return url
+    return f"{url}{'&' if '?' in encoded.path else '?'}{urlencode(provider.quirks.query)}"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
-from llm_gateway.dialects.dialect import Dialect, Endpoint, StreamTranslator
+from llm_gateway.dialects.dialect import Dialect, Endpoint, Framing, StreamTranslator
 from llm_gateway.dialects.json_splice import add_member, set_member
 from llm_gateway.domain.catalog import Catalog, Deployment, Provider, Timeouts
 from llm_gateway.domain.ports import HttpResponse
@@ -28,7 +28,7 @@ from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.relay import StreamRelay
 from llm_gateway.schemas.openai_chat import ModelRequest, read_chat_request, read_embeddings_request
-from llm_gateway.upstream.framing import split_events
+from llm_gateway.upstream.framings import FRAMINGS
 
 _LONGEST_ANSWER = 64 << 20
 _READ: Mapping[Endpoint, Callable[[bytes], ModelRequest]] = {
@@ -118,25 +118,28 @@ class Exchange:
         deployment = route.deployments[0]
         self._provider = self._catalog.providers[deployment.provider]
         dialect = gateway.dispatcher.dialect_of(self._provider)
+        encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
         with gateway.tracer.segment("ledger"):
             self.record = await gateway.accounts.open(
                 call, key, request, route.requested, deployment, route.timeouts.total_s
             )
         self._sent_at = time.perf_counter()
         with gateway.tracer.segment("upstream"):
-            self._response = await gateway.dispatcher.send(
-                call.endpoint, request, deployment.model, self._provider, route.timeouts
-            )
+            self._response = await gateway.dispatcher.send(dialect, encoded, self._provider, route.timeouts)
             if request.stream:
-                return await self._streamed(dialect, deployment, route.timeouts)
-            return await self._buffered(dialect, deployment)
+                answer = await self._streamed(dialect, deployment, route.timeouts, encoded.framing)
+            else:
+                answer = await self._buffered(dialect, deployment)
+        if not encoded.warnings:
+            return answer
+        return replace(answer, headers={**answer.headers, "x-gateway-warning": "; ".join(encoded.warnings)})
 
     async def _buffered(self, dialect: Dialect, deployment: Deployment) -> Answer:
         assert self._response is not None
         assert self.record is not None
         body = await self._response.read(_LONGEST_ANSWER)
         upstream_s = time.perf_counter() - self._sent_at
-        decoded = dialect.decode(self.call.endpoint, body)
+        decoded = dialect.decode(self.call.endpoint, self._request, deployment.model, body)
         usage = decoded.usage or estimate(self._request.fields, decoded.text())
         record = replace(self.record, answered_model=decoded.model, finish_reason=decoded.finish_reason)
         record = self.record = self._gateway.accounts.priced(record, usage, self._provider, self._catalog)
@@ -154,13 +157,15 @@ class Exchange:
             body = put(body, "x_gateway", orjson.dumps(told))
         return Answer(headers, body)
 
-    async def _streamed(self, dialect: Dialect, deployment: Deployment, timeouts: Timeouts) -> Answer:
+    async def _streamed(self, dialect: Dialect, deployment: Deployment, timeouts: Timeouts, framing: Framing) -> Answer:
         assert self._response is not None
         if self._response.headers.get("content-type", "").startswith(("application/json", "text/html")):
-            dialect.decode(self.call.endpoint, await self._response.read(_LONGEST_ANSWER))
+            body = await self._response.read(_LONGEST_ANSWER)
+            dialect.decode(self.call.endpoint, self._request, deployment.model, body)
             raise UpstreamMalformed("The provider answered a request for a stream without one.")
-        translator = self._translator = dialect.translator(self._request, split_events)
-        relay = self._relay = StreamRelay(self._response, translator, timeouts, self.call.started)
+        splitter, split_events = FRAMINGS[framing]
+        translator = self._translator = dialect.translator(self._request, deployment.model, split_events)
+        relay = self._relay = StreamRelay(self._response, translator, splitter(), timeouts, self.call.started)
         await relay.open()
         self._measure_overhead(time.perf_counter() - self._sent_at)
         headers = self._headers(deployment)

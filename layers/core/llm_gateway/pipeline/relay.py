@@ -12,7 +12,7 @@ from llm_gateway.dialects.dialect import StreamTranslator
 from llm_gateway.domain.catalog import Timeouts
 from llm_gateway.domain.ports import HttpResponse
 from llm_gateway.errors import UpstreamCut, UpstreamTimeout
-from llm_gateway.upstream.framing import BlockSplitter
+from llm_gateway.upstream.framing import Splitter
 
 _DRAIN_S = 1.0
 
@@ -21,12 +21,17 @@ class StreamRelay:
     """Reads one provider's response through one translator. `started` is a `time.perf_counter` reading."""
 
     def __init__(
-        self, response: HttpResponse, translator: StreamTranslator, timeouts: Timeouts, started: float
+        self,
+        response: HttpResponse,
+        translator: StreamTranslator,
+        splitter: Splitter,
+        timeouts: Timeouts,
+        started: float,
     ) -> None:
         self._response = response
         self._chunks = response.chunks()
         self._translator = translator
-        self._splitter = BlockSplitter()
+        self._splitter = splitter
         self._deadline = started + timeouts.total_s
         self._held = b""
         self._ended = False

@@ -156,6 +156,21 @@ class ContainerCredentials:
         return _parse(body)
 
 
+class RoleCredentials:
+    """The environment's credentials, looked for when they are first needed: most gateways sign nothing with them."""
+
+    def __init__(self, environ: Mapping[str, str], http: HttpClient) -> None:
+        self._environ = environ
+        self._http = http
+        self._source: CredentialSource | None = None
+
+    async def current(self) -> AwsCredentials:
+        """Raises `NoCredentials` where the environment has none."""
+        if self._source is None:
+            self._source = credential_source(self._environ, self._http)
+        return await self._source.current()
+
+
 def credential_source(environ: Mapping[str, str], http: HttpClient) -> CredentialSource:
     """The environment's credentials, chosen as AWS SDKs do: the access key first, then the container's URL.
 

@@ -7,7 +7,7 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 """
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from llm_gateway.errors import UpstreamMalformed
 
@@ -28,6 +28,18 @@ class SseEvent(NamedTuple):
     event: str | None
     data: bytes
     raw: bytes
+
+
+class Splitter(Protocol):
+    """Cuts a stream where its events end. One serves one stream."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The whole events that `data` completes, unchanged, or `b""`. Raises `UpstreamMalformed`."""
+        ...
+
+    def rest(self) -> bytes:
+        """What has come of an event that is not complete."""
+        ...
 
 
 class BlockSplitter:

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -208,8 +207,18 @@ def test_the_providers_refusals(
         headers=app.auth,
     )
     assert_envelope(answer, status, code)
+    assert answer.headers["x-gateway-provider"] == "corp"
     record = app.record(answer.headers["x-request-id"])
-    assert (record.status, record.http_status, record.cost_usd) == ("failed", status, Decimal(0))
+    assert (record.status, record.http_status, record.error_code) == ("failed", status, code or record.error_code)
+    if code == "upstream_cut":
+        assert record.usage.estimated, "the provider had begun, and will bill what it read"
+        assert record.usage.input_tokens > 0
+    else:
+        assert record.cost_usd == 0
+    (attempt,) = record.attempts
+    assert attempt.provider == "corp"
+    assert attempt.error
+    assert attempt.status is None or attempt.status in (200, status) or status in (502, 503)
 
 
 STREAM_FAILURES: list[tuple[str, Stream, int, str]] = [
@@ -379,3 +388,48 @@ def test_a_ledger_that_is_away_refuses_nobody() -> None:
         assert answer.status_code == 200
         read = httpx.get(f"{app.root}/usage/requests/{answer.headers['x-request-id']}", headers=app.auth)
         assert_envelope(read, 404, "not_found")
+
+
+def test_content_and_an_error_in_one_read_are_an_error_with_a_status(app: GatewayApp, upstream: OpenAIUpstream) -> None:
+    """Nothing had gone out yet, so the caller gets the better answer; what was written is counted all the same."""
+    events = [{"choices": [{"index": 0, "delta": {"content": "some words"}}]}, error_event("boom", 503)]
+    upstream.script("x", Stream(events, end="eof", per_write=2))
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions",
+        json={"model": "corp:x", "messages": HELLO, "stream": True},
+        headers=app.auth,
+    )
+    assert_envelope(answer, 503, "503")
+    record = app.record(answer.headers["x-request-id"])
+    assert (record.status, record.http_status, record.usage.estimated) == ("failed", 503, True)
+    assert record.usage.output_tokens > 0
+
+
+@pytest.mark.parametrize("content", [(), ({"choices": [{"index": 0, "delta": {"content": "a"}}]},)])
+def test_comments_are_no_tokens(app: GatewayApp, upstream: OpenAIUpstream, content: tuple[dict[str, Any], ...]) -> None:
+    upstream.script("late", Stream([*content, *[b": keep-alive\n\n"] * 100], end="stall", pause_s=0.05))
+    answer = httpx.post(
+        f"{app.base_url}/chat/completions",
+        json={"model": "hasty", "messages": HELLO, "stream": True},
+        headers=app.auth,
+    )
+    record = app.record(answer.headers["x-request-id"])
+    assert record.error_code == "upstream_timeout"
+    assert record.latency_ms is not None
+    assert record.latency_ms < 1500
+    if content:
+        assert "event: error" in answer.text
+    else:
+        assert_envelope(answer, 504, "upstream_timeout")
+
+
+@pytest.mark.parametrize("name", ["x" * 513, "a\r\nb", "a\u0000b", "a\tb"])
+def test_names_that_no_model_can_have(app: GatewayApp, name: str) -> None:
+    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": name, "messages": HELLO}, headers=app.auth)
+    assert assert_envelope(answer, 400, None)["param"] == "model"
+
+
+def test_a_compressed_body_is_415(app: GatewayApp) -> None:
+    headers = {**app.auth, "content-encoding": "gzip"}
+    answer = httpx.post(f"{app.base_url}/chat/completions", content=b"\x1f\x8b", headers=headers)
+    assert "Content-Encoding" in assert_envelope(answer, 415, None)["message"]

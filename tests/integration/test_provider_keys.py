@@ -60,6 +60,16 @@ def test_a_replaced_key_is_picked_up_at_the_first_401(app: GatewayApp, upstream:
     ]
 
 
+def test_the_refused_attempt_is_on_record(app: GatewayApp, upstream: OpenAIUpstream) -> None:
+    upstream.require_key("sk-new")
+    app.secret_store.put("llm-gateway/provider/corp", "sk-old")
+    assert ask(app, "x").status_code == 401
+    app.secret_store.put("llm-gateway/provider/corp", "sk-new")
+    answer = ask(app, "headed:x")
+    record = app.record(answer.headers["x-request-id"])
+    assert [(one.status, one.error) for one in record.attempts] == [(401, "invalid_api_key")]
+
+
 def test_a_key_that_stays_wrong_is_tried_once(app: GatewayApp, upstream: OpenAIUpstream) -> None:
     upstream.require_key("sk-other")
     answer = ask(app, "x")

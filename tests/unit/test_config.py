@@ -123,6 +123,8 @@ tags = { cost_center = "4711" }
 
 def test_what_is_not_enforced_yet_is_said() -> None:
     assert parse_config(CORE, "gateway.toml").warnings == (
+        "gateway.toml: models.fast.fallbacks: recorded, not followed yet",
+        "gateway.toml: models.fast.deployments: the first one serves, the others are not used yet",
         "gateway.toml: teams.search.budget: recorded, not enforced yet",
         "gateway.toml: keys.search-prod.limits: recorded, not enforced yet",
         "gateway.toml: keys.search-prod.budget: recorded, not enforced yet",

@@ -51,8 +51,10 @@ BLOCKS: list[tuple[str, Any, Usage | None]] = [
     ("a total that is too small", {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 3}, Usage(20, 5)),
     ("embeddings", {"prompt_tokens": 8, "total_tokens": 8}, Usage(8, 0)),
     ("nulls", {"prompt_tokens": 8, "completion_tokens": None, "prompt_tokens_details": None}, Usage(8, 0)),
+    ("an impossible count", {"prompt_tokens": 10**30, "completion_tokens": 5}, None),
+    ("a count that is no whole number", {"prompt_tokens": 12.5, "completion_tokens": 5}, None),
     ("nonsense", {"prompt_tokens": "8", "completion_tokens": True}, None),
-    ("negative", {"prompt_tokens": -1}, None),
+    ("negative", {"prompt_tokens": -5, "completion_tokens": 5}, None),
     ("empty", {}, None),
     ("null", None, None),
 ]

@@ -153,6 +153,7 @@ def assemble(
         dispatcher=dispatcher,
         accounts=Accounts(stores.ledger, BookPricing(book), log.lost),
         report=_reports(settings, log, catalog),
+        debug=log.debug if settings.log_level.upper() == "DEBUG" else None,
         tracer=open_tracer(settings.xray_daemon if settings.tracing else None),
     )
     models = ModelList(catalog, choice, dispatcher, book)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp
 
 from llm_gateway.api.cors import Cors
 from llm_gateway.api.data_plane import add_data_plane
+from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
 from llm_gateway.api.readings import add_readings
 from llm_gateway.domain.ports import Ledger
@@ -43,6 +45,14 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation extends it
     add_data_plane(app, gateway, log)
     add_readings(app, gateway.auth, models, ledger)
     app.add_exception_handler(GatewayError, render_gateway_error)

@@ -12,9 +12,11 @@ from llm_gateway.api.envelope import REQUEST_ID, STARTED
 from llm_gateway.api.exchange_response import ExchangeResponse
 from llm_gateway.api.headers import caller_headers
 from llm_gateway.dialects.dialect import Endpoint
+from llm_gateway.errors import InvalidRequest
 from llm_gateway.observability.logs import RequestLog
 from llm_gateway.pipeline.call import Call
 from llm_gateway.pipeline.gateway import Gateway
+from llm_gateway.schemas.openai_chat import check_model_name
 
 PREFIXES = ("/v1", "", "/openai/v1")
 _PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
@@ -31,6 +33,10 @@ class DataPlane:
     async def respond(self, request: Request, endpoint: Endpoint, path_model: str | None = None) -> Response:
         scope = request.scope
         headers, token = caller_headers(scope["headers"], scope["path"])
+        if (coding := headers.get(b"content-encoding")) not in (None, "", "identity"):
+            raise InvalidRequest(f"Request bodies with Content-Encoding `{coding}` are not supported.", status=415)
+        if path_model is not None:
+            check_model_name(path_model)
         body = await read_body(request.receive, headers.get(b"content-length"))
         call = Call(
             request_id=scope[REQUEST_ID],

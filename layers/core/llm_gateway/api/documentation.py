@@ -31,6 +31,21 @@ _ERRORS = {
     )
 }
 
+KEY: list[dict[str, list[str]]] = [{"key": []}]
+SECURITY_SCHEMES = {"key": {"type": "http", "scheme": "bearer", "description": "A key of the gateway: `sk-…`"}}
+
+
+def reading(summary: str, path_parameter: str | None = None) -> dict[str, Any]:
+    """What is said of a route that only reads."""
+    told: dict[str, Any] = {"summary": summary, "security": KEY, "responses": _errors("401", "404")}
+    if path_parameter:
+        told["parameters"] = [{"name": path_parameter, "in": "path", "required": True, "schema": {"type": "string"}}]
+    return told
+
+
+def _errors(*statuses: str) -> dict[str, Any]:
+    return {status: _ERRORS[status] for status in statuses}
+
 
 def _operation(summary: str, description: str, required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
@@ -39,7 +54,7 @@ def _operation(summary: str, description: str, required: list[str], properties: 
         "description": description,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": _ERRORS,
-        "security": [{"key": []}],
+        "security": KEY,
     }
 
 

@@ -112,7 +112,7 @@ class ExchangeResponse(Response):
         task = asyncio.current_task()
         assert task is not None
         task.uncancel()
-        return not self._exchange.gone
+        return not self._exchange.outcome.gone
 
     def _deadline(self) -> GatewayError:
         error = UpstreamTimeout("The gateway's time for this request ran out.", code="deadline_exceeded")

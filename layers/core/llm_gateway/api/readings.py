@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from llm_gateway.api.data_plane import PREFIXES
+from llm_gateway.api.documentation import reading
 from llm_gateway.api.headers import caller_headers
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import Ledger
@@ -40,11 +41,20 @@ def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: L
     async def health() -> Response:
         return _json({"status": "ok"})
 
-    for prefix in PREFIXES:
+    for prefix in (*PREFIXES, "/openai"):
         shown = prefix == "/v1"
-        app.add_api_route(f"{prefix}/models", list_models, methods=["GET"], include_in_schema=shown)
-        app.add_api_route(f"{prefix}/models/{{model:path}}", retrieve_model, methods=["GET"], include_in_schema=shown)
-    app.add_api_route("/usage/requests/{request_id}", read_request, methods=["GET"])
+        told = reading("The models that this key can call")
+        app.add_api_route(f"{prefix}/models", list_models, methods=["GET"], include_in_schema=shown, openapi_extra=told)
+        told = reading("One of them", "model")
+        app.add_api_route(
+            f"{prefix}/models/{{model:path}}",
+            retrieve_model,
+            methods=["GET"],
+            include_in_schema=shown,
+            openapi_extra=told,
+        )
+    told = reading("A request's ledger entry", "request_id")
+    app.add_api_route("/usage/requests/{request_id}", read_request, methods=["GET"], openapi_extra=told)
     app.add_api_route("/health", health, methods=["GET", "HEAD"])
 
 

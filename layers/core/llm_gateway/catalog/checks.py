@@ -23,7 +23,12 @@ def cross_faults(file: GatewayFile) -> Iterator[str]:
 
 
 def unenforced(file: GatewayFile) -> Iterator[str]:
-    """One line per table that is recorded and not enforced yet."""
+    """One line per table that is recorded and not enforced, or not followed, yet."""
+    for name, model in file.models.items():
+        if model.fallbacks:
+            yield f"{where(('models', name, 'fallbacks'))}: recorded, not followed yet"
+        if len(model.deployments) > 1:
+            yield f"{where(('models', name, 'deployments'))}: the first one serves, the others are not used yet"
     for kind, tables in (("teams", file.teams), ("keys", file.keys)):
         for name, table in tables.items():
             for rule in ("limits", "budget"):

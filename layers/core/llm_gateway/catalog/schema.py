@@ -1,11 +1,10 @@
 """The tables of gateway.toml, as pydantic models. What each key means to an operator is in docs/configuration.md."""
 
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
 from unicodedata import category
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Strict
 from pydantic_core import PydanticCustomError
 
 from llm_gateway.catalog.endpoints import base_url_fault
@@ -199,7 +198,7 @@ class KeyTable(Table):
     role: Role = "caller"
     user: Text | None = None
     enabled: bool = True
-    expires_at: Annotated[datetime, AwareDatetime] | None = None
+    expires_at: Annotated[AwareDatetime, Strict()] | None = None
     tags: dict[Text, Text] = {}
     limits: LimitsTable | None = None
     budget: BudgetTable | None = None

@@ -23,9 +23,9 @@ _MUST_BE = {
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
     "timezone_aware": "must be a date and time with an offset, such as 2027-01-31T00:00:00Z",
-    "datetime_type": "must be a date and time, such as 2027-01-31T00:00:00Z",
-    "datetime_parsing": "must be a date and time, such as 2027-01-31T00:00:00Z",
-    "datetime_from_date_parsing": "must be a date and time, such as 2027-01-31T00:00:00Z",
+    "datetime_type": "must be a date and time with an offset, such as 2027-01-31T00:00:00Z",
+    "datetime_parsing": "must be a date and time with an offset, such as 2027-01-31T00:00:00Z",
+    "datetime_from_date_parsing": "must be a date and time with an offset, such as 2027-01-31T00:00:00Z",
     "missing": "is required",
 }
 

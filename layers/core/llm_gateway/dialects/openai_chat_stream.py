@@ -83,6 +83,7 @@ class OpenAIStream:
                     passed.append(event.raw)
             except UpstreamError as failure:
                 if not (begun and passed):
+                    self._remember(b"".join(passed))
                     raise
                 self._failure = failure
                 break

@@ -13,10 +13,14 @@ from typing import Any
 
 from llm_gateway.domain.usage import Usage
 
+_MOST = 1 << 40
+
 
 def read_usage(usage: Any) -> Usage | None:
-    """The counts in an answer's or a chunk's `usage`; None where there is no usage, or one without counts."""
+    """The counts in an answer's or a chunk's `usage`; None without usage, or without counts that can be true."""
     if not isinstance(usage, dict):
+        return None
+    if any(_is_nonsense(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")):
         return None
     prompt = _count(usage, "prompt_tokens")
     completion = _count(usage, "completion_tokens")
@@ -41,6 +45,11 @@ def read_usage(usage: Any) -> Usage | None:
     )
 
 
+def _is_nonsense(value: Any) -> bool:
+    """No count a provider can mean: better an estimate that says so than an exact cost of it."""
+    return value is not None and (type(value) is not int or not 0 <= value < _MOST)
+
+
 def _count(counts: Mapping[str, Any], name: str) -> int | None:
     value = counts.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return None if value is None or _is_nonsense(value) else value

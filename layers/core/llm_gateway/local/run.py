@@ -92,6 +92,7 @@ def run(options: Options, environ: Mapping[str, str], build_app: BuildApp | None
 
 def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build_app: BuildApp) -> int:
     """Fills the stack, then serves it."""
+    from llm_gateway.local.guard import OnlyFromThisMachine
     from llm_gateway.local.seed import masked
     from llm_gateway.local.serve import serve
 
@@ -100,6 +101,8 @@ def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build
         print(f"llm-gateway made the key {name}, shown this once: {token}")
     app = build_app(settings, endpoint.credentials)
     key = setup.key if setup.key == DEFAULT_KEY else masked(setup.key)
+    if settings.auth == "none":
+        app, key = OnlyFromThisMachine(app), "none-needed"
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 
     def ready() -> None:
@@ -210,7 +213,9 @@ def own_data(setup: Setup) -> Iterator[None]:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     held = lock(data / "run.lock")
     if held is None:
-        raise CannotRun(f"another gateway already runs on {data}/; stop it, or give --data another directory")
+        raise CannotRun(
+            f"another gateway already runs on {data}/; stop it, or set LLM_GATEWAY_DATA to another directory"
+        )
     with held:
         yield
 

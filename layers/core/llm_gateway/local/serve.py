@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
 
 GRACE_S = 3
-"""How long requests at hand may go on after Ctrl-C; then their callers are hung up on."""
+"""How long requests at hand may go on after Ctrl-C; then they are ended, and their callers told so."""
 SETTLE_S = 5
-"""How long they have from then to settle, as after any disconnect; then they are cancelled."""
+"""How long they have from then to settle."""
 KEEP_ALIVE_S = 75
 """Longer than the usual SDK keeps an idle connection, so that it is the client that closes it."""
 
@@ -36,10 +36,9 @@ class LoopbackServer(uvicorn.Server):
             self._ready()
 
     def hang_up(self) -> None:
-        """Breaks every connection, which the app sees as its caller's disconnect."""
-        for connection in list(self.server_state.connections):
-            if (transport := getattr(connection, "transport", None)) is not None:
-                transport.abort()
+        """Ends every request: its caller is told so in the stream, and it settles."""
+        for task in list(self.server_state.tasks):
+            task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

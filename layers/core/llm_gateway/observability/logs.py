@@ -31,10 +31,15 @@ class ReadableFormatter(LambdaPowertoolsFormatter):
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         extra = {name: value for name, value in record.__dict__.items() if name not in self._OWN}
         fields = " ".join(f"{name}={value}" for name, value in extra.items() if value is not None)
-        line = f"{moment} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
+        line = _one_line(f"{moment} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip())
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         return line
+
+
+def _one_line(text: str) -> str:
+    """Callers choose names that are logged; none may look like a line of its own."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def open_logger(level: str, form: Literal["json", "text"]) -> Logger:
@@ -93,6 +98,10 @@ class RequestLog:
     def lost(self, record: RequestRecord, error: GatewayError) -> None:
         """A record that the ledger could not take: kept here in full, so that nothing is lost for good."""
         self._logger.error("ledger_unavailable", extra={"reason": error.message, "record": _as_json(record)})
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """A step of a request, for `LOG_LEVEL=DEBUG`."""
+        self._logger.debug(event, extra=fields)
 
     def warn(self, message: str) -> None:
         """Something the gateway got over, such as a store that is away while its cache serves."""

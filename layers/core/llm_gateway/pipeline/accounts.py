@@ -4,14 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 from llm_gateway.domain.catalog import Catalog, Deployment, Provider
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import Ledger
 from llm_gateway.domain.usage import Cost, RequestRecord, Usage
 from llm_gateway.errors import GatewayError
-from llm_gateway.metering.estimate import estimate_request_tokens, estimate_tokens
 from llm_gateway.pipeline.call import Call
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -82,10 +81,3 @@ class Accounts:
             await self._ledger.settle(record)
         except GatewayError as error:
             self._report_lost(record, error)
-
-
-def estimate(fields: Any, text: str) -> Usage:
-    """What a provider that gave no count will bill: the whole prompt, and what was written so far."""
-    return Usage(
-        input_tokens=estimate_request_tokens(fields), output_tokens=estimate_tokens(text) if text else 0, estimated=True
-    )

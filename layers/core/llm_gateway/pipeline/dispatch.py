@@ -1,13 +1,17 @@
 """The call to the provider: credential, send, and the provider's refusals as our errors."""
 
+import time
 from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import urlencode
 
+from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.dialects.dialect import Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider, Timeouts
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
-from llm_gateway.errors import InternalFailure, ModelNotFound
+from llm_gateway.domain.usage import Attempt
+from llm_gateway.errors import InternalFailure, ModelNotFound, UpstreamError
+from llm_gateway.pipeline.outcome import attempt
 from llm_gateway.upstream.authorize import Authorizer, Unauthorized, authorizer_of
 
 LONGEST_FIRST_BYTE_S = 280.0
@@ -58,31 +62,58 @@ class Dispatcher:
         return authorizer is not None and (not authorizer.needs_key or await self._key_of(provider) is not None)
 
     async def send(
-        self, dialect: Dialect, encoded: EncodedRequest, provider: Provider, timeouts: Timeouts
+        self,
+        dialect: Dialect,
+        encoded: EncodedRequest,
+        provider: Provider,
+        model: str,
+        timeouts: Timeouts,
+        attempts: list[Attempt],
     ) -> HttpResponse:
-        """The provider's answer with a 2xx status; the caller closes it.
+        """The provider's answer with a 2xx status; the caller closes it. What failed on the way joins `attempts`.
 
         A 401 with a key that has been replaced meanwhile is tried once more with the new one.
         Raises `UpstreamError` and its kin.
         """
         key = await self._key_of(provider)
-        response = await self._send(provider, encoded, key, timeouts)
-        if response.status == 401 and key is not None:
-            self._secrets.invalidate(self.secret_name(provider))
-            fresh = await self._key_of(provider)
-            if fresh is not None and fresh != key:
-                await response.close()
-                key = fresh
-                response = await self._send(provider, encoded, key, timeouts)
-        if 200 <= response.status < 300:
-            return response
+        while True:
+            began = time.perf_counter()
+            try:
+                response = await self._send(provider, encoded, model, key, timeouts)
+            except UpstreamError as error:
+                attempts.append(attempt(provider.name, model, None, error, began))
+                raise
+            if 200 <= response.status < 300:
+                return response
+            refusal = await self._refusal(dialect, response, key)
+            attempts.append(attempt(provider.name, model, response.status, refusal, began))
+            if response.status != 401 or key is None or len(attempts) > 1:
+                raise refusal
+            stale, key = key, await self._fresh_key_of(provider)
+            if key in (None, stale):
+                raise refusal
+
+    async def _refusal(self, dialect: Dialect, response: HttpResponse, key: str | None) -> UpstreamError:
         try:
             body = await response.read(_LONGEST_ERROR_BODY)
         finally:
             await response.close()
         if key:
             body = body.replace(key.encode(), b"***")
-        raise dialect.decode_error(response.status, response.headers, body)
+        return dialect.decode_error(response.status, response.headers, body)
+
+    async def _fresh_key_of(self, provider: Provider) -> str | None:
+        self._secrets.invalidate(self.secret_name(provider))
+        return await self._key_of(provider)
+
+    def what_is_missing(self, provider: Provider) -> str:
+        """Why a provider that is there cannot be called, and what to do about it."""
+        if provider.dialect not in self._dialects:
+            return f"(Provider `{provider.name}` speaks `{provider.dialect}`, which this version cannot translate.)"
+        row = provider_rows().get(provider.name)
+        variable = f"; locally, set {row.api_key_env[0]}" if row is not None and row.api_key_env else ""
+        secret = self.secret_name(provider)
+        return f"(Provider `{provider.name}` could serve it with a key: store the secret `{secret}`{variable}.)"
 
     def secret_name(self, provider: Provider) -> str:
         return f"{self._stack}/provider/{provider.secret or provider.name}"
@@ -93,14 +124,12 @@ class Dispatcher:
         return await self._secrets.get_secret(self.secret_name(provider))
 
     async def _send(
-        self, provider: Provider, encoded: EncodedRequest, key: str | None, timeouts: Timeouts
+        self, provider: Provider, encoded: EncodedRequest, model: str, key: str | None, timeouts: Timeouts
     ) -> HttpResponse:
         authorizer = authorizer_of(provider, self._authorizers)
         if key is None and authorizer.needs_key:
             raise ModelNotFound(
-                f"Provider `{provider.name}` has no key: store it as the secret `{self.secret_name(provider)}`"
-                " (locally: set its environment variable).",
-                param="model",
+                f"The model `{model}` cannot be served: provider `{provider.name}` has no key.", param="model"
             )
         url = _url(provider, encoded)
         headers = {

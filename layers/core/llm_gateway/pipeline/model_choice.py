@@ -25,7 +25,7 @@ class ModelChoice:
         try:
             route = resolve(name, catalog, configured)
         except ModelNotFound as error:
-            if not missing:
+            if not missing or key.role != "admin":
                 raise
             raise ModelNotFound(f"{error.message} {self._what_is_missing(missing)}", param="model") from None
         if not allowed(key.models, route):
@@ -35,9 +35,5 @@ class ModelChoice:
         return route
 
     def _what_is_missing(self, providers: list[Provider]) -> str:
-        """For the operator who reads over the caller's shoulder."""
-        return " ".join(
-            f"(Provider `{provider.name}` could serve it once it is configured:"
-            f" its key is the secret `{self._dispatcher.secret_name(provider)}`.)"
-            for provider in providers
-        )
+        """For the operator: other callers are not told what secrets are called."""
+        return " ".join(self._dispatcher.what_is_missing(provider) for provider in providers)

@@ -37,7 +37,9 @@ class ModelList:
                 route = await self._choice.choose(name, catalog, key)
             except (ModelNotFound, PermissionDenied):
                 continue
-            shown.append(_model(name, route.deployments[0].provider))
+            provider = catalog.providers[route.deployments[0].provider]
+            if await self._dispatcher.is_configured(provider):
+                shown.append(_model(name, provider.name))
         return shown
 
     async def one(self, name: str, key: VirtualKey) -> dict[str, Any]:

@@ -32,7 +32,9 @@ class StreamRelay:
         self._chunks = response.chunks()
         self._translator = translator
         self._splitter = splitter
-        self._deadline = started + timeouts.total_s
+        self._timeouts = timeouts
+        self._started = started
+        self._content_at = started
         self._held = b""
         self._ended = False
         self.first_content_at: float | None = None
@@ -59,10 +61,23 @@ class StreamRelay:
         if data is None:
             self._ended = True
             return self._translator.finish(self._splitter.rest())
-        if time.perf_counter() > self._deadline:
-            raise UpstreamTimeout("The answer took longer than the time allowed in total.")
         block = self._splitter.feed(data)
-        return self._translator.feed(block) if block else b""
+        out = self._translator.feed(block) if block else b""
+        self._check_clocks(has_content=b"data:" in out)
+        return out
+
+    def _check_clocks(self, *, has_content: bool) -> None:
+        """Comments and torn pieces are no tokens: a provider that only pings has fallen silent."""
+        now = time.perf_counter()
+        if now - self._started > self._timeouts.total_s:
+            raise UpstreamTimeout("The answer took longer than the time allowed in total.")
+        if not self._translator.started:
+            if now - self._started > self._timeouts.first_token_s:
+                raise UpstreamTimeout("The provider sent nothing but comments until the time for a first token was up.")
+        elif has_content:
+            self._content_at = now
+        elif now - max(self._content_at, self.first_content_at or 0.0) > self._timeouts.idle_s:
+            raise UpstreamTimeout("The provider sent nothing but comments for too long.")
 
     async def close(self) -> None:
         """Reads what a complete stream leaves over, so that its connection can be used again, then closes."""

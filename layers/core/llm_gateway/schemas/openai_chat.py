@@ -15,6 +15,8 @@ from llm_gateway.errors import InvalidRequest
 _NUMBERS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _INTEGERS = ("n", "max_tokens", "max_completion_tokens", "top_logprobs")
 _MAXIMUM_N = 128
+_LONGEST_MODEL = 512
+"""Long enough for an ARN of an inference profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,19 @@ def _typed(fields: Mapping[str, Any], name: str, kind: type, what: str, prefix: 
 
 def _model(fields: Mapping[str, Any]) -> str | None:
     model: str | None = _typed(fields, "model", str, "a string")
-    if model is not None and not model.strip():
-        raise InvalidRequest("`model` must not be empty.", param="model")
+    if model is not None:
+        check_model_name(model)
     return model
+
+
+def check_model_name(model: str) -> None:
+    """Raises `InvalidRequest` for what can be no model's name, and would do harm in headers and logs."""
+    if not model.strip():
+        raise InvalidRequest("`model` must not be empty.", param="model")
+    if len(model) > _LONGEST_MODEL or not model.isprintable():
+        raise InvalidRequest(
+            f"`model` must be at most {_LONGEST_MODEL} characters, without control characters.", param="model"
+        )
 
 
 def _user(fields: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test build local deploy check requirements clean
+.PHONY: help setup run test build local deploy bench check requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -51,6 +51,9 @@ local: build ## build, then `sam local start-api` on an embedded AWS (PORT=3000,
 
 deploy: build ## build and deploy the stack into your AWS account, asking what it must know
 	$(BIN)/sam deploy --guided --parameter-overrides Architecture=$(ARCH)
+
+bench: $(STAMP) ## measure the gateway against plain passthroughs (docs/performance.md)
+	$(BIN)/python -m tests.bench
 
 check: $(STAMP) ## lint, types, import order, and that the requirements match pyproject.toml
 	$(BIN)/ruff check .

@@ -168,17 +168,11 @@ def assemble(
 
 
 def _reports(settings: Settings, log: RequestLog, catalog: CatalogSource) -> Callable[[RequestRecord, float], None]:
-    """What is told of a finished request: a log line, and in Lambda the metrics that CloudWatch reads from the log."""
+    """What is told of a finished request: a log line; in Lambda one that CloudWatch reads metrics from."""
     if settings.function_name is None:
         return log.finished
     known = KnownModels(lambda: catalog.latest)
-    metrics = RequestMetrics(settings.stack, known)
-
-    def report(record: RequestRecord, overhead_s: float) -> None:
-        log.finished(record, overhead_s)
-        metrics.finished(record, overhead_s)
-
-    return report
+    return RequestMetrics(settings.stack, known).finished
 
 
 def _credentials(given: AwsCredentials | None, http: HttpClient) -> CredentialSource:

@@ -56,20 +56,22 @@ def add_data_plane(app: FastAPI, gateway: Gateway, log: RequestLog) -> None:
     for endpoint, path in _PATHS.items():
         documented = _DOCUMENTED[endpoint]
         for prefix in PREFIXES:
+            if app.openapi_url is None or prefix != "/v1":
+                # Nothing of FastAPI's is used here but its documentation: a plain route saves its dependency solving.
+                app.router.add_route(prefix + path, _plain(plane, endpoint), methods=["POST"])
+                continue
             app.add_api_route(
                 prefix + path,
                 _plain(plane, endpoint),
                 methods=["POST"],
-                include_in_schema=prefix == "/v1",
                 openapi_extra=documented,
                 response_class=Response,
                 summary=documented["summary"],
             )
-        app.add_api_route(
+        app.router.add_route(
             "/openai/deployments/{model:path}" + path,
             _of_deployment(plane, endpoint),
             methods=["POST"],
-            include_in_schema=False,
         )
 
 

@@ -21,7 +21,7 @@ _TELLING = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*
 _DONE = b"[DONE]"
 _DONE_EVENT = b"data: [DONE]\n\n"
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
-_FOLD_AT = 1 << 20
+_FOLD_AT = 4 << 20
 
 
 class OpenAIStream:

@@ -50,6 +50,29 @@ def open_logger(level: str, form: Literal["json", "text"]) -> Logger:
     return Logger(service=SERVICE, level=level, logger_formatter=formatter)
 
 
+def request_fields(record: RequestRecord, overhead_s: float) -> dict[str, Any]:
+    """What a log says of a finished request."""
+    usage = record.usage
+    return {
+        "request_id": record.request_id,
+        "key_id": record.key_id,
+        "endpoint": record.endpoint,
+        "requested_model": record.requested_model,
+        "provider": record.provider,
+        "routed_model": record.routed_model,
+        "stream": record.stream,
+        "status": record.status,
+        "http_status": record.http_status,
+        "error_code": record.error_code,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": None if record.cost_usd is None else format(record.cost_usd, "f"),
+        "latency_ms": record.latency_ms,
+        "ttft_ms": record.ttft_ms,
+        "overhead_ms": round(overhead_s * 1000, 2),
+    }
+
+
 class RequestLog:
     """Writes what a finished request came to."""
 
@@ -57,30 +80,8 @@ class RequestLog:
         self._logger = logger
 
     def finished(self, record: RequestRecord, overhead_s: float) -> None:
-        if self._logger.log_level > logging.INFO:
-            return
-        usage = record.usage
-        self._logger.info(
-            "request",
-            extra={
-                "request_id": record.request_id,
-                "key_id": record.key_id,
-                "endpoint": record.endpoint,
-                "model": record.requested_model,
-                "provider": record.provider,
-                "routed_model": record.routed_model,
-                "stream": record.stream,
-                "status": record.status,
-                "http_status": record.http_status,
-                "error_code": record.error_code,
-                "input_tokens": usage.input_tokens,
-                "output_tokens": usage.output_tokens,
-                "cost_usd": None if record.cost_usd is None else format(record.cost_usd, "f"),
-                "latency_ms": record.latency_ms,
-                "ttft_ms": record.ttft_ms,
-                "overhead_ms": round(overhead_s * 1000, 2),
-            },
-        )
+        if self._logger.log_level <= logging.INFO:
+            self._logger.info("request", extra=request_fields(record, overhead_s))
 
     def refused(self, request_id: str, method: str, path: str, error: GatewayError) -> None:
         """A request that never came to a ledger entry. The path is logged without its query."""

@@ -4,14 +4,17 @@ Sources: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWat
 and https://docs.powertools.aws.dev/lambda/python/latest/core/metrics/ (`EphemeralMetrics`).
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import orjson
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from llm_gateway.domain.catalog import Catalog
 from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.observability.logs import request_fields
 
 NAMESPACE: Final = "LLMGateway"
 OTHER: Final = "other"
@@ -78,23 +81,28 @@ class KnownModels:
 class RequestMetrics:
     """Emits what a finished request came to, to standard output, where Lambda's log picks it up.
 
+    The line is the request's log line too: beside the metrics it holds the fields of `logs.request_fields`.
     `known` says whether a `provider:model` may be a dimension. All others are `other`: every value is a metric that is
     paid for, and callers choose the names of models. One instance serves any number of concurrent requests of an event
     loop: `finished` has no await in it, and leaves nothing behind.
     """
 
     def __init__(self, service: str, known: Callable[[str], bool]) -> None:
-        self._service = service
+        self._service = {"service": service}
         self._known = known
         self._metrics = EphemeralMetrics(namespace=NAMESPACE, service=service)
 
     def finished(self, record: RequestRecord, overhead_s: float) -> None:
         provider, model = self._dimensions(record)
-        metrics = self._metrics
-        metrics.add_dimensions(service=self._service, provider=provider, model=model)
-        for name, value in _values(record, overhead_s):
-            metrics.add_metric(name=name, unit=METRICS[name].unit, value=value)
-        metrics.flush_metrics()
+        values = _values(record, overhead_s)
+        # Powertools' own serialisation, in one call: metric by metric and flushed, a request costs four times as much.
+        self._metrics.dimension_sets = [{**self._service, "provider": provider, "model": model}]
+        line = self._metrics.serialize_metric_set(
+            metrics={name: {"Unit": METRICS[name].unit, "Value": [value]} for name, value in values},
+            dimensions=self._service,
+            metadata={"level": "INFO", "message": "request", **request_fields(record, overhead_s)},
+        )
+        sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
 
     def _dimensions(self, record: RequestRecord) -> tuple[str, str]:
         provider, model = record.provider or OTHER, record.routed_model

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from llm_gateway.pipeline.call import Call
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _GRACE_S = 120
+_NOTHING = Cost(Decimal(0), "")
 
 
 class Pricing(Protocol):
@@ -65,16 +65,15 @@ class Accounts:
             self._report_lost(record, error)
         return record
 
-    def priced(self, record: RequestRecord, usage: Usage, provider: Provider, catalog: Catalog) -> RequestRecord:
-        """The record with its usage and exact cost; `cost_usd` is None where no price is known."""
+    def price(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
+        """The exact cost; `usd` is None where no price is known. The model that answered comes before the one asked."""
         if not (usage.input_tokens or usage.output_tokens):
-            cost = Cost(Decimal(0), "")
-        else:
-            model = record.answered_model or record.routed_model
-            cost = self._pricing.cost(usage, provider, model, catalog, record.at_ms / 1000)
-            if cost.usd is None and model != record.routed_model:
-                cost = self._pricing.cost(usage, provider, record.routed_model, catalog, record.at_ms / 1000)
-        return replace(record, usage=usage, cost_usd=cost.usd, price_version=cost.price_version or None)
+            return _NOTHING
+        provider, at = catalog.providers[record.provider], record.at_ms / 1000
+        cost = self._pricing.cost(usage, provider, answered or record.routed_model, catalog, at)
+        if cost.usd is None and answered not in (None, record.routed_model):
+            return self._pricing.cost(usage, provider, record.routed_model, catalog, at)
+        return cost
 
     async def settle(self, record: RequestRecord) -> None:
         try:

@@ -16,7 +16,7 @@ from llm_gateway.dialects.dialect import Dialect, Endpoint, Framing
 from llm_gateway.dialects.json_splice import add_member, set_member
 from llm_gateway.domain.catalog import Catalog, Deployment, Provider, Timeouts
 from llm_gateway.domain.ports import HttpResponse
-from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.domain.usage import Cost, RequestRecord, Usage
 from llm_gateway.errors import GatewayError, UpstreamMalformed
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
@@ -105,11 +105,7 @@ class Exchange:
             await self._response.close()
         if self.record is None:
             return
-        record = self.outcome.final_record(self.record, ended)
-        if record.cost_usd is None and record.price_version is None:
-            usage = self.outcome.usage(self._request.fields)
-            record = self._gateway.accounts.priced(record, usage, self._provider, self._catalog)
-        self.record = record
+        record = self.record = self.outcome.final_record(self.record, ended, self._request.fields, self._price)
         with self._gateway.tracer.segment("ledger"):
             await self._gateway.accounts.settle(record)
         self._gateway.report(record, self.overhead_s)
@@ -160,10 +156,11 @@ class Exchange:
         upstream_s = self._since_sent()
         decoded = dialect.decode(self.call.endpoint, self._request, deployment.model, body)
         usage = decoded.usage or estimate(self._request.fields, decoded.text())
-        record = replace(self.record, answered_model=decoded.model, finish_reason=decoded.finish_reason)
-        record = self.record = self._gateway.accounts.priced(record, usage, self._provider, self._catalog)
+        outcome = self.outcome
+        outcome.answered_model, outcome.finish_reason = decoded.model, decoded.finish_reason
+        outcome.counted, outcome.cost = usage, self._price(usage, decoded.model)
         self._measure_overhead(upstream_s)
-        cost = None if record.cost_usd is None else format_usd(record.cost_usd)
+        cost = None if outcome.cost.usd is None else format_usd(outcome.cost.usd)
         headers = self._headers(deployment)
         headers["content-type"] = "application/json"
         if cost is not None:
@@ -200,6 +197,10 @@ class Exchange:
             "x-gateway-model": _header_text(deployment.model),
             "x-gateway-overhead-ms": f"{self.overhead_s * 1000:.2f}",
         }
+
+    def _price(self, usage: Usage, answered: str | None) -> Cost:
+        assert self.record is not None
+        return self._gateway.accounts.price(self.record, usage, answered, self._catalog)
 
     def _since_sent(self) -> float:
         return time.perf_counter() - (self.outcome.sent_at or self.call.started)

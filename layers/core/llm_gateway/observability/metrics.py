@@ -95,12 +95,14 @@ class RequestMetrics:
     def finished(self, record: RequestRecord, overhead_s: float) -> None:
         provider, model = self._dimensions(record)
         values = _values(record, overhead_s)
+        fields = {"level": "INFO", "message": "request", **request_fields(record, overhead_s)}
+        del fields["provider"]  # a dimension already, where it can be one
         # Powertools' own serialisation, in one call: metric by metric and flushed, a request costs four times as much.
         self._metrics.dimension_sets = [{**self._service, "provider": provider, "model": model}]
         line = self._metrics.serialize_metric_set(
             metrics={name: {"Unit": METRICS[name].unit, "Value": [value]} for name, value in values},
             dimensions=self._service,
-            metadata={"level": "INFO", "message": "request", **request_fields(record, overhead_s)},
+            metadata=fields,
         )
         sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from zlib import crc32
 
@@ -34,7 +35,7 @@ _STREAM_HEAD = (
 )
 
 
-class Server(asyncio.Protocol):
+class Server(asyncio.Protocol, ABC):
     """Collects requests that come one after another on a connection. Subclasses answer them."""
 
     transport: asyncio.Transport
@@ -58,8 +59,9 @@ class Server(asyncio.Protocol):
             request, self._received = self._received[:size], self._received[size:]
             self.answer(request)
 
+    @abstractmethod
     def answer(self, request: bytes) -> None:
-        raise NotImplementedError
+        """Writes the answer to one whole request."""
 
 
 class Provider(Server):

@@ -67,6 +67,12 @@ def app(upstream: OpenAIUpstream) -> Iterator[GatewayApp]:
         yield running
 
 
+def ask(app: GatewayApp, model: str, **fields: bool) -> httpx.Response:
+    """A chat; the body says `stream` only if the caller does."""
+    body = {"model": model, "messages": HELLO, **fields}
+    return httpx.post(f"{app.base_url}/chat/completions", json=body, headers=app.auth)
+
+
 def assert_envelope(answer: httpx.Response, status: int, code: str | None) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     body = answer.json()
@@ -201,11 +207,7 @@ def test_the_providers_refusals(
     app: GatewayApp, upstream: OpenAIUpstream, scenario: Scenario, status: int, code: str | None, stream: bool
 ) -> None:
     upstream.script("x", scenario)
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions",
-        json={"model": "corp:x", "messages": HELLO, "stream": stream},
-        headers=app.auth,
-    )
+    answer = ask(app, "corp:x", stream=stream)
     assert_envelope(answer, status, code)
     assert answer.headers["x-gateway-provider"] == "corp"
     record = app.record(answer.headers["x-request-id"])
@@ -248,11 +250,7 @@ def test_a_stream_that_fails_before_its_content_has_a_status(
     app: GatewayApp, upstream: OpenAIUpstream, scenario: Stream, status: int, code: str
 ) -> None:
     upstream.script("x", scenario)
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions",
-        json={"model": "corp:x", "messages": HELLO, "stream": True},
-        headers=app.auth,
-    )
+    answer = ask(app, "corp:x", stream=True)
     assert_envelope(answer, status, code)
 
 
@@ -279,11 +277,7 @@ def test_a_failure_in_mid_stream_is_an_error_event_and_no_done(
     app: GatewayApp, upstream: OpenAIUpstream, scenario: Stream, code: str
 ) -> None:
     upstream.script("x", scenario)
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions",
-        json={"model": "corp:x", "messages": HELLO, "stream": True},
-        headers=app.auth,
-    )
+    answer = ask(app, "corp:x", stream=True)
     assert answer.status_code == 200
     events = answer.text.split("\n\n")
     assert events[-2].startswith("event: error\ndata: {")
@@ -299,35 +293,25 @@ def test_a_provider_that_takes_too_long(
     app: GatewayApp, upstream: OpenAIUpstream, scenario: Scenario, stream: bool
 ) -> None:
     upstream.script("late", scenario)
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions",
-        json={"model": "hasty", "messages": HELLO, "stream": stream},
-        headers=app.auth,
-    )
+    answer = ask(app, "hasty", stream=stream)
     assert_envelope(answer, 504, "upstream_timeout")
 
 
 def test_a_provider_that_cannot_be_reached(app: GatewayApp) -> None:
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions", json={"model": "nowhere:x", "messages": HELLO}, headers=app.auth
-    )
+    answer = ask(app, "nowhere:x")
     assert_envelope(answer, 502, "upstream_unreachable")
 
 
 @pytest.mark.parametrize(("value", "sent"), [("7", "7"), ("0.2", "1"), ("nonsense", None)])
 def test_retry_after_is_kept(app: GatewayApp, upstream: OpenAIUpstream, value: str, sent: str | None) -> None:
     upstream.script("x", error(429, "slow down", code="rate_limit_exceeded", headers={"retry-after": value}))
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth
-    )
+    answer = ask(app, "corp:x")
     assert answer.headers.get("retry-after") == sent
 
 
 def test_a_key_in_the_providers_words_is_masked(app: GatewayApp, upstream: OpenAIUpstream) -> None:
     upstream.script("x", error(403, "key sk-corp may not do that"))
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions", json={"model": "corp:x", "messages": HELLO}, headers=app.auth
-    )
+    answer = ask(app, "corp:x")
     assert answer.json()["error"]["message"] == "key *** may not do that"
 
 
@@ -360,11 +344,7 @@ class BrokenLedger(MemoryLedger):
 def test_a_defect_of_ours_is_a_500_that_tells_nothing(stream: bool) -> None:
     with GatewayApp(ledger=BrokenLedger()) as broken:
         read = httpx.get(f"{broken.root}/usage/requests/req_1", headers=broken.auth)
-        asked = httpx.post(
-            f"{broken.base_url}/chat/completions",
-            json={"model": "echo:a", "messages": HELLO, "stream": stream},
-            headers=broken.auth,
-        )
+        asked = ask(broken, "echo:a", stream=stream)
     for answer in (read, asked):
         described = assert_envelope(answer, 500, "internal_error")
         assert described["type"] == "server_error"
@@ -382,9 +362,7 @@ class LedgerThatIsAway(MemoryLedger):
 def test_a_ledger_that_is_away_refuses_nobody() -> None:
     """No key has a limit yet, so there is nothing to protect; the record goes to the log instead."""
     with GatewayApp(ledger=LedgerThatIsAway()) as app:
-        answer = httpx.post(
-            f"{app.base_url}/chat/completions", json={"model": "echo:a", "messages": HELLO}, headers=app.auth
-        )
+        answer = ask(app, "echo:a")
         assert answer.status_code == 200
         read = httpx.get(f"{app.root}/usage/requests/{answer.headers['x-request-id']}", headers=app.auth)
         assert_envelope(read, 404, "not_found")
@@ -394,11 +372,7 @@ def test_content_and_an_error_in_one_read_are_an_error_with_a_status(app: Gatewa
     """Nothing had gone out yet, so the caller gets the better answer; what was written is counted all the same."""
     events = [{"choices": [{"index": 0, "delta": {"content": "some words"}}]}, error_event("boom", 503)]
     upstream.script("x", Stream(events, end="eof", per_write=2))
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions",
-        json={"model": "corp:x", "messages": HELLO, "stream": True},
-        headers=app.auth,
-    )
+    answer = ask(app, "corp:x", stream=True)
     assert_envelope(answer, 503, "503")
     record = app.record(answer.headers["x-request-id"])
     assert (record.status, record.http_status, record.usage.estimated) == ("failed", 503, True)
@@ -408,11 +382,7 @@ def test_content_and_an_error_in_one_read_are_an_error_with_a_status(app: Gatewa
 @pytest.mark.parametrize("content", [(), ({"choices": [{"index": 0, "delta": {"content": "a"}}]},)])
 def test_comments_are_no_tokens(app: GatewayApp, upstream: OpenAIUpstream, content: tuple[dict[str, Any], ...]) -> None:
     upstream.script("late", Stream([*content, *[b": keep-alive\n\n"] * 100], end="stall", pause_s=0.05))
-    answer = httpx.post(
-        f"{app.base_url}/chat/completions",
-        json={"model": "hasty", "messages": HELLO, "stream": True},
-        headers=app.auth,
-    )
+    answer = ask(app, "hasty", stream=True)
     record = app.record(answer.headers["x-request-id"])
     assert record.error_code == "upstream_timeout"
     assert record.latency_ms is not None
@@ -425,7 +395,7 @@ def test_comments_are_no_tokens(app: GatewayApp, upstream: OpenAIUpstream, conte
 
 @pytest.mark.parametrize("name", ["x" * 513, "a\r\nb", "a\u0000b", "a\tb"])
 def test_names_that_no_model_can_have(app: GatewayApp, name: str) -> None:
-    answer = httpx.post(f"{app.base_url}/chat/completions", json={"model": name, "messages": HELLO}, headers=app.auth)
+    answer = ask(app, name)
     assert assert_envelope(answer, 400, None)["param"] == "model"
 
 

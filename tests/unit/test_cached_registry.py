@@ -10,6 +10,7 @@ from llm_gateway.adapters.memory import MemoryRegistry
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import RegistryEntry
 from llm_gateway.errors import Unavailable
+from tests.fakes.manual_clock import ManualClock, settle
 
 ENTRY = RegistryEntry("provider", "corp", {"dialect": "openai_chat"})
 OTHER = RegistryEntry("provider", "other", {"dialect": "openai_chat"})
@@ -39,22 +40,14 @@ class CountingRegistry(MemoryRegistry):
             raise Unavailable("down")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def store() -> CountingRegistry:
     return CountingRegistry()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
@@ -63,18 +56,12 @@ def warnings() -> list[str]:
 
 
 @pytest.fixture
-def cached(store: CountingRegistry, clock: Clock, warnings: list[str]) -> CachedRegistry:
+def cached(store: CountingRegistry, clock: ManualClock, warnings: list[str]) -> CachedRegistry:
     return CachedRegistry(store, clock=clock, warn=warnings.append)
 
 
-async def settle() -> None:
-    """Lets what runs in the background run."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 async def test_the_catalog_is_one_object_until_it_is_loaded_anew(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock
 ) -> None:
     found = await asyncio.gather(*(cached.load_catalog() for _ in range(100)))
     assert all(entries is found[0] for entries in found)
@@ -85,7 +72,7 @@ async def test_the_catalog_is_one_object_until_it_is_loaded_anew(
 
 
 async def test_in_the_last_third_the_old_catalog_serves_while_it_is_loaded(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock
 ) -> None:
     await cached.load_catalog()
     await store.put_entry(OTHER)
@@ -101,7 +88,7 @@ async def test_in_the_last_third_the_old_catalog_serves_while_it_is_loaded(
 
 
 async def test_past_thirty_seconds_no_old_catalog_serves(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock
 ) -> None:
     await cached.load_catalog()
     await store.put_entry(OTHER)
@@ -110,7 +97,7 @@ async def test_past_thirty_seconds_no_old_catalog_serves(
 
 
 async def test_the_old_catalog_serves_while_the_store_is_down(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock, warnings: list[str]
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock, warnings: list[str]
 ) -> None:
     await cached.load_catalog()
     store.down = True
@@ -144,7 +131,7 @@ async def test_an_empty_catalog_is_a_catalog() -> None:
 
 
 async def test_a_key_is_read_once_in_thirty_seconds(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock
 ) -> None:
     found = await asyncio.gather(*(cached.find_key("id-1") for _ in range(100)))
     assert found == [KEY] * 100
@@ -154,7 +141,7 @@ async def test_a_key_is_read_once_in_thirty_seconds(
 
 
 async def test_a_revoked_key_is_gone_within_thirty_seconds(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock
 ) -> None:
     await cached.find_key("id-1")
     await store.delete_key("id-1")
@@ -163,7 +150,7 @@ async def test_a_revoked_key_is_gone_within_thirty_seconds(
 
 
 async def test_a_key_outlives_the_store_for_five_minutes_and_no_longer(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock, warnings: list[str]
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock, warnings: list[str]
 ) -> None:
     await cached.find_key("id-1")
     store.down = True
@@ -179,7 +166,7 @@ async def test_a_key_outlives_the_store_for_five_minutes_and_no_longer(
 
 
 async def test_that_a_key_is_unknown_is_remembered_for_five_seconds(
-    store: CountingRegistry, cached: CachedRegistry, clock: Clock
+    store: CountingRegistry, cached: CachedRegistry, clock: ManualClock
 ) -> None:
     for _ in range(3):
         assert await cached.find_key("id-2") is None

@@ -1,5 +1,6 @@
 """Token counts of OpenAI-compatible providers, in one convention: input with what was cached, output with reasoning."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -49,6 +50,16 @@ BLOCKS: list[tuple[str, Any, Usage | None]] = [
         Usage(20, 603, reasoning_tokens=405),
     ),
     ("a total that is too small", {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 3}, Usage(20, 5)),
+    (
+        "openrouter tells its cost",
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 1,
+            "cost": 0.00014,
+            "cost_details": {"upstream_inference_cost": None},
+        },
+        Usage(10, 1, told_cost_usd=Decimal("0.00014")),
+    ),
     ("embeddings", {"prompt_tokens": 8, "total_tokens": 8}, Usage(8, 0)),
     ("nulls", {"prompt_tokens": 8, "completion_tokens": None, "prompt_tokens_details": None}, Usage(8, 0)),
     ("an impossible count", {"prompt_tokens": 10**30, "completion_tokens": 5}, None),

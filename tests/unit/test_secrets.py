@@ -7,6 +7,7 @@ import pytest
 from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.errors import Unavailable
+from tests.fakes.manual_clock import ManualClock, settle
 
 NAME = "llm-gateway/provider/openai"
 
@@ -31,22 +32,14 @@ class CountingSecrets(MemorySecrets):
         return value
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def store() -> CountingSecrets:
     return CountingSecrets()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
@@ -55,14 +48,8 @@ def warnings() -> list[str]:
 
 
 @pytest.fixture
-def cached(store: CountingSecrets, clock: Clock, warnings: list[str]) -> CachedSecrets:
+def cached(store: CountingSecrets, clock: ManualClock, warnings: list[str]) -> CachedSecrets:
     return CachedSecrets(store, clock=clock, warn=warnings.append)
-
-
-async def settle() -> None:
-    """Lets what runs in the background run."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_a_hundred_misses_are_one_call(store: CountingSecrets, cached: CachedSecrets) -> None:
@@ -80,7 +67,7 @@ async def test_a_hundred_failures_are_one_call_too(store: CountingSecrets, cache
     assert await cached.get_secret(NAME) == "sk-one"
 
 
-async def test_fresh_for_five_minutes(store: CountingSecrets, cached: CachedSecrets, clock: Clock) -> None:
+async def test_fresh_for_five_minutes(store: CountingSecrets, cached: CachedSecrets, clock: ManualClock) -> None:
     await cached.get_secret(NAME)
     store.put(NAME, "sk-two")
     clock.now += 299
@@ -91,7 +78,7 @@ async def test_fresh_for_five_minutes(store: CountingSecrets, cached: CachedSecr
 
 
 async def test_that_there_is_none_is_remembered_for_half_a_minute(
-    store: CountingSecrets, cached: CachedSecrets, clock: Clock
+    store: CountingSecrets, cached: CachedSecrets, clock: ManualClock
 ) -> None:
     assert await cached.get_secret("none") is None
     assert await cached.get_secret("none") is None
@@ -109,7 +96,7 @@ async def test_invalidated_is_asked_again(store: CountingSecrets, cached: Cached
 
 
 async def test_a_wrong_key_does_not_turn_into_calls(
-    store: CountingSecrets, cached: CachedSecrets, clock: Clock
+    store: CountingSecrets, cached: CachedSecrets, clock: ManualClock
 ) -> None:
     """Every request with it meets a 401 and invalidates."""
     for _ in range(100):
@@ -136,7 +123,7 @@ async def test_a_read_from_before_the_invalidation_is_not_kept(store: CountingSe
 
 
 async def test_the_old_key_serves_while_the_store_is_down(
-    store: CountingSecrets, cached: CachedSecrets, clock: Clock, warnings: list[str]
+    store: CountingSecrets, cached: CachedSecrets, clock: ManualClock, warnings: list[str]
 ) -> None:
     await cached.get_secret(NAME)
     store.down = True
@@ -160,7 +147,7 @@ async def test_the_old_key_serves_while_the_store_is_down(
     assert await cached.get_secret(NAME) == "sk-two"
 
 
-async def test_but_not_for_ever(store: CountingSecrets, cached: CachedSecrets, clock: Clock) -> None:
+async def test_but_not_for_ever(store: CountingSecrets, cached: CachedSecrets, clock: ManualClock) -> None:
     await cached.get_secret(NAME)
     store.down = True
     clock.now += 3599
@@ -205,7 +192,9 @@ async def test_no_secret_in_a_repr(cached: CachedSecrets, store: CountingSecrets
     assert repr(cached._cache._held).find("sk-one") == -1
 
 
-def test_works_in_one_event_loop_after_another(store: CountingSecrets, cached: CachedSecrets, clock: Clock) -> None:
+def test_works_in_one_event_loop_after_another(
+    store: CountingSecrets, cached: CachedSecrets, clock: ManualClock
+) -> None:
     """A buffered handler may run each request in a loop of its own."""
     store.down = False
     assert asyncio.run(cached.get_secret(NAME)) == "sk-one"

@@ -173,7 +173,9 @@ def _encode_usage(usage: Usage) -> Item:
 
 
 def _decode_usage(encoded: Item) -> Usage:
-    counts = {field: int(Decimal(encoded[name]["N"])) for name, field in _TOKENS.items() if name in encoded}
+    counts: dict[str, Any] = {
+        field: int(Decimal(encoded[name]["N"])) for name, field in _TOKENS.items() if name in encoded
+    }
     return Usage(**counts, estimated="estimated" in encoded)
 
 

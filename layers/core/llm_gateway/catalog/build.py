@@ -192,6 +192,10 @@ def _quirks(given: _Document, base: Quirks) -> Quirks:
         stream_usage=given.choice("stream_usage", Literal["ask", "always", "never"], base.stream_usage),
         model_in_path=given.get("model_in_path", bool, base.model_in_path),
         envelope=given.choice("envelope", Literal["native", "bedrock", "vertex"], base.envelope),
+        rename={**base.rename, **given.string_map("rename")},
+        drop=(*base.drop, *given.strings("drop")),
+        refuse=(*base.refuse, *given.strings("refuse")),
+        tells_cost=given.get("tells_cost", bool, base.tells_cost),
         query={**base.query, **given.string_map("query")},
     )
 

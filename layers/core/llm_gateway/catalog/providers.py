@@ -50,7 +50,10 @@ def provider_rows() -> Mapping[str, ProviderRow]:
 
 
 def _row(name: str, fields: dict[str, Any]) -> ProviderRow:
-    fields["quirks"] = Quirks(**fields.get("quirks", {}))
+    quirks: dict[str, Any] = fields.get("quirks", {})
+    for several in ("drop", "refuse"):
+        quirks[several] = tuple(quirks.get(several, ()))
+    fields["quirks"] = Quirks(**quirks)
     for many in ("api_key_env", "base_url_env", "api_version_env"):
         fields[many] = tuple(fields.get(many, ()))
     return ProviderRow(name=name, **fields)

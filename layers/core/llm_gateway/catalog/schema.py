@@ -121,6 +121,10 @@ class QuirksTable(Table):
     stream_usage: Literal["ask", "always", "never"] | None = None
     model_in_path: bool | None = None
     envelope: Literal["native", "bedrock", "vertex"] | None = None
+    rename: dict[Text, Text] | None = None
+    drop: list[Text] | None = None
+    refuse: list[Text] | None = None
+    tells_cost: bool | None = None
     query: dict[Text, Text] | None = None
 
 

@@ -75,6 +75,15 @@ def remove_member(body: bytes, name: str) -> bytes:
     return b"{" + b",".join(kept) + b"}"
 
 
+def rename_member(body: bytes, name: str, new: str) -> bytes:
+    """The object with every top-level `name` called `new`, its value untouched."""
+    for member in sorted(members(body), key=lambda member: member.start, reverse=True):
+        if member.name == name:
+            end_of_name = body.rindex(b":", member.name_start, member.start)
+            body = body[: member.name_start] + orjson.dumps(new) + body[end_of_name:]
+    return body
+
+
 def set_string_member(body: bytes, name: str, value: str) -> bytes:
     """`set_member` for a string that is known to be there; needs no scan of the body where the name stands in it once.
 

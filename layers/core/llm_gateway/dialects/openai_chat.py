@@ -13,12 +13,19 @@ from urllib.parse import quote
 import orjson
 
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
-from llm_gateway.dialects.json_splice import add_member, remove_member, set_member, set_string_member, value_of
+from llm_gateway.dialects.json_splice import (
+    add_member,
+    remove_member,
+    rename_member,
+    set_member,
+    set_string_member,
+    value_of,
+)
 from llm_gateway.dialects.openai_chat_stream import OpenAIStream, written_in
 from llm_gateway.dialects.openai_errors import decode_openai_error, error_inside
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.domain.catalog import Provider
-from llm_gateway.errors import UpstreamError, UpstreamMalformed
+from llm_gateway.errors import InvalidRequest, UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
@@ -41,10 +48,11 @@ class OpenAIChat:
                 body = remove_member(body, "stream_options")  # these vendors refuse what they do not know
         elif request.stream and not request.include_usage:
             body = _ask_for_usage(body, request.fields)
+        body, warnings = _adapt(body, request.fields, provider)
         path = _PATHS[endpoint]
         if provider.quirks.model_in_path:
             path = f"/openai/deployments/{quote(model, safe='')}{path}"
-        return EncodedRequest(path, body)
+        return EncodedRequest(path, body, warnings=warnings)
 
     def decode(self, endpoint: Endpoint, request: ModelRequest, model: str, body: bytes) -> DecodedAnswer:  # noqa: ARG002 - the answer is the caller's wire already
         try:
@@ -74,6 +82,24 @@ class OpenAIChat:
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         return decode_openai_error(status, headers, body)
+
+
+def _adapt(body: bytes, fields: Mapping[str, Any], provider: Provider) -> tuple[bytes, tuple[str, ...]]:
+    """What the vendor calls by another name, or does not have. Raises `InvalidRequest` for what cannot be left out."""
+    quirks = provider.quirks
+    for name in quirks.refuse:
+        if fields.get(name) not in (None, False):
+            raise InvalidRequest(f"`{name}` is not supported by provider `{provider.name}`.", param=name)
+    warnings = []
+    for name in (*quirks.drop, *quirks.refuse):
+        if name in fields:
+            body = remove_member(body, name)
+            if fields[name] is not None and name in quirks.drop:
+                warnings.append(f"{name} is not supported by {provider.name} and was left out")
+    for name, new in quirks.rename.items():
+        if name in fields:
+            body = remove_member(body, name) if new in fields else rename_member(body, name, new)
+    return body, tuple(warnings)
 
 
 def _ask_for_usage(body: bytes, fields: Mapping[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ https://openrouter.ai/docs/use-cases/usage-accounting (cache_write_tokens)
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from llm_gateway.domain.usage import Usage
@@ -42,7 +43,15 @@ def read_usage(usage: Any) -> Usage | None:
         reasoning_tokens=_count(out, "reasoning_tokens") or reasoning_apart,
         input_audio_tokens=_count(into, "audio_tokens") or 0,
         output_audio_tokens=_count(out, "audio_tokens") or 0,
+        told_cost_usd=_money(usage.get("cost")),
     )
+
+
+def _money(value: Any) -> Decimal | None:
+    """An amount in JSON. A float's shortest text is what was written, unless somebody wrote more than 17 digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
+        return None
+    return Decimal(repr(value))
 
 
 def _is_nonsense(value: Any) -> bool:

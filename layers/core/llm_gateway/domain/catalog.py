@@ -18,6 +18,14 @@ class Quirks:
     """Azure's classic deployments: `{base_url}/openai/deployments/{model}/chat/completions`."""
     envelope: Literal["native", "bedrock", "vertex"] = "native"
     """Where a vendor's wire is served by another: Claude on Bedrock and on Vertex."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Members of a request by the names that this vendor gives them; one that is there under both stays as it is."""
+    drop: tuple[str, ...] = ()
+    """Members that the vendor refuses, without which the answer is as good: left out, with a warning."""
+    refuse: tuple[str, ...] = ()
+    """Members that the vendor does not have, without which the answer would be another: a 400."""
+    tells_cost: bool = False
+    """The answer's `usage.cost` is what is billed, in US dollars."""
     query: Mapping[str, str] = field(default_factory=dict)
     """Added to every URL, such as Azure's `api-version`."""
 

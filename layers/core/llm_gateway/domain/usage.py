@@ -26,6 +26,8 @@ class Usage:
     input_audio_tokens: int = 0
     cached_audio_tokens: int = 0
     output_audio_tokens: int = 0
+    told_cost_usd: Decimal | None = None
+    """What the provider says it bills. It counts only where the provider is known to tell the truth of it."""
     estimated: bool = False
 
 

@@ -66,10 +66,15 @@ class Accounts:
         return record
 
     def price(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
-        """The exact cost; `usd` is None where no price is known. The model that answered comes before the one asked."""
+        """The exact cost; `usd` is None where no price is known. The model that answered comes before the one asked.
+
+        A vendor that routes to others (OpenRouter) knows best what it bills, and says it.
+        """
         if not (usage.input_tokens or usage.output_tokens):
             return _NOTHING
         provider, at = catalog.providers[record.provider], record.at_ms / 1000
+        if provider.quirks.tells_cost and usage.told_cost_usd is not None:
+            return Cost(usage.told_cost_usd, f"told-by-{provider.name}")
         cost = self._pricing.cost(usage, provider, answered or record.routed_model, catalog, at)
         if cost.usd is None and answered not in (None, record.routed_model):
             return self._pricing.cost(usage, provider, record.routed_model, catalog, at)

@@ -43,14 +43,16 @@ test: $(STAMP) ## run every test that needs no account
 
 # arm64 is the stack's default; sam builds for what it is told, on any machine.
 build: $(STAMP) ## build the stack's functions and layers (ARCH=arm64|x86_64), without Docker
+	@case "$(ARCH)" in arm64|x86_64) ;; *) echo "ARCH must be arm64 or x86_64, not $(ARCH)" >&2; exit 1 ;; esac
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sam build --parameter-overrides Architecture=$(ARCH)
+	$(BIN)/python scripts/pin_architecture.py .aws-sam/build/template.yaml $(ARCH)
 
 local: ARCH = $(HOST_ARCH)
 local: build ## build, then `sam local start-api` on an embedded AWS (PORT=3000, CONFIG=gateway.toml); needs Docker
 	$(BIN)/python scripts/sam_local.py --port $(LOCAL_PORT) $(if $(CONFIG),--config $(CONFIG)) -- --warm-containers LAZY $(SAM_ARGS)
 
 deploy: build ## build and deploy the stack into your AWS account, asking what it must know
-	$(BIN)/sam deploy --guided --parameter-overrides Architecture=$(ARCH)
+	$(BIN)/sam deploy --guided
 
 bench: $(STAMP) ## measure the gateway against plain passthroughs (docs/performance.md)
 	$(BIN)/python -m tests.bench

@@ -10,6 +10,7 @@ waits.
 """
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -30,6 +31,7 @@ from llm_gateway.settings import Settings
 from llm_gateway.upstream.credentials import AwsCredentials
 
 START_S = 60.0
+STOP_S = 10.0
 SIOCGIFADDR = 0x8915
 ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -182,8 +184,16 @@ def serve(options: argparse.Namespace, variables: Path) -> int:
             return sam.wait()
         finally:
             if sam.poll() is None:
-                sam.send_signal(signal.SIGINT)  # removes its containers
-                sam.wait()
+                stop(sam)
+
+
+def stop(sam: "subprocess.Popen[bytes]") -> None:
+    """As Ctrl-C does, which removes its containers; harder where that is ignored, as in a script's background."""
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        sam.send_signal(signal_number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            sam.wait(STOP_S)
+            return
 
 
 if __name__ == "__main__":

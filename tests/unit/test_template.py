@@ -341,7 +341,7 @@ def test_the_output_is_the_base_url(parameters: dict[str, str], url: str) -> Non
 def test_the_next_step_is_three_commands() -> None:
     lines = stack().value(stack().template["Outputs"]["NextStep"]["Value"]).splitlines()
     assert len(lines) == 3
-    assert all(re.fullmatch(r"llm-gateway [a-z ]+.* --stack llm-gateway", line) for line in lines)
+    assert all(re.fullmatch(r"llm-gateway [a-z ]+.* --stack llm-gateway --region us-east-1", line) for line in lines)
 
 
 # --- Dashboard and alarms -------------------------------------------------------------------------------------------

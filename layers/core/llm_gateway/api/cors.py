@@ -15,6 +15,7 @@ EXPOSED = (
     "x-gateway-provider",
     "x-gateway-model",
     "x-gateway-cost-usd",
+    "x-gateway-warning",
     "x-gateway-overhead-ms",
     "retry-after",
 )

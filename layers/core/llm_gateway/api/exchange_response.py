@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llm_gateway.errors import GatewayError, InternalFailure, UpstreamTimeout
+from llm_gateway.errors import GatewayError, InternalFailure, Unavailable, UpstreamTimeout
 from llm_gateway.observability.logs import RequestLog
 from llm_gateway.pipeline.call import Answer
 from llm_gateway.pipeline.gateway import Exchange
@@ -63,9 +63,9 @@ class ExchangeResponse(Response):
             if self._exchange.record is None:
                 self._log.refused(self._exchange.call.request_id, scope["method"], scope["path"], error)
             await send_error(send, error)
-        except asyncio.CancelledError:
-            if self._stopped_by_us():
-                await send_error(send, self._deadline())
+        except asyncio.CancelledError as cancelled:
+            if self._stopped_by_server():
+                await send_error(send, self._stopped(cancelled))
         except Exception as error:  # noqa: BLE001 - a defect of ours: the caller gets the envelope, the log the traceback
             await send_error(send, self._crash(error))
         else:
@@ -97,25 +97,28 @@ class ExchangeResponse(Response):
         except GatewayError as error:
             self._exchange.failed(error)
             last = in_band(error)
-        except asyncio.CancelledError:
-            if not self._stopped_by_us():
+        except asyncio.CancelledError as cancelled:
+            if not self._stopped_by_server():
                 return
-            last = in_band(self._deadline())
+            last = in_band(self._stopped(cancelled))
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - as above, but the status has gone out already
             last = in_band(self._crash(error))
         await send({"type": "http.response.body", "body": last})
 
-    def _stopped_by_us(self) -> bool:
+    def _stopped_by_server(self) -> bool:
         """Takes a cancellation back. True if the server made it (a deadline, a shutdown), not the caller by leaving."""
         task = asyncio.current_task()
         assert task is not None
         task.uncancel()
         return not self._exchange.outcome.gone
 
-    def _deadline(self) -> GatewayError:
-        error = UpstreamTimeout("The gateway's time for this request ran out.", code="deadline_exceeded")
+    def _stopped(self, cancelled: asyncio.CancelledError) -> GatewayError:
+        """The server says why in the cancellation's message: Lambda's deadline, or else that it is going down."""
+        error: GatewayError = Unavailable("The gateway is shutting down. Try again.", code="shutting_down")
+        if "deadline_exceeded" in cancelled.args:
+            error = UpstreamTimeout("The gateway's time for this request ran out.", code="deadline_exceeded")
         self._exchange.failed(error)
         return error
 

@@ -28,7 +28,9 @@ def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: L
         return _json({"object": "list", "data": await models.all(await identify(request))})
 
     async def retrieve_model(request: Request) -> Response:
-        return _json(await models.one(request.path_params["model"], await identify(request)))
+        key = await identify(request)
+        name = request.path_params["model"]
+        return _json(await models.one(name, key) if name else {"object": "list", "data": await models.all(key)})
 
     async def read_request(request: Request) -> Response:
         """A key sees its own requests, an admin all; what one may not see is not there."""

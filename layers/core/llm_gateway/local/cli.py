@@ -99,6 +99,7 @@ def apply(
             print(f"warning: {warning}", file=sys.stderr)
         made = asyncio.run(apply_config(find_stack(stack, region, profile, os.environ), loaded))
         print(f"{config} applied to {stack}; it takes effect within 30 seconds")
+        print("keys that are not in the file stay as they are; `enabled = false` switches one off", file=sys.stderr)
         for name, token in made:
             print(f"key {name}, shown this once: {token}")
 

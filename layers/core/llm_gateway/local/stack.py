@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.catalog.config import GatewayConfig, PendingKey, deployed_keys, entries
+from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.domain.ports import Registry
 from llm_gateway.local.seed import issue, put_entries
@@ -56,8 +58,8 @@ def find_stack(name: str, region: str | None, profile: str | None, environ: Mapp
         described = session.client("cloudformation", endpoint_url=endpoint_url).describe_stacks(StackName=name)
     except ClientError as error:
         raise StackError(f"stack {name}: {error.response['Error'].get('Message', error)}") from error
-    except BotoCoreError as error:
-        raise StackError(f"AWS cannot be asked for stack {name}: {error}") from error
+    except (BotoCoreError, ResponseParserError, ValueError) as error:
+        raise StackError(f"AWS cannot be asked for stack {name}: {str(error).splitlines()[0]}") from error
     outputs = {one["OutputKey"]: one["OutputValue"] for one in described["Stacks"][0].get("Outputs", [])}
     if missing := [key for key in ("ApiUrl", "RegistryTable") if key not in outputs]:
         raise StackError(f"stack {name} is no llm-gateway, or is not deployed yet: it has no output {missing[0]}")
@@ -66,8 +68,9 @@ def find_stack(name: str, region: str | None, profile: str | None, environ: Mapp
 
 def store_provider_key(stack: Stack, provider: str, key: str) -> str:
     """Makes `<stack>/provider/<name>` hold the key; its name. Raises `StackError`."""
-    row = provider_rows().get(canonical(provider))
-    name = f"{stack.name}/provider/{(row.secret if row else None) or canonical(provider)}"
+    name = f"{stack.name}/provider/{_secret_of(stack, provider)}"
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise StackError("that is no key: it holds a space, a line break, or a character that no header can carry")
     client = stack.client("secretsmanager")
     try:
         try:
@@ -76,6 +79,27 @@ def store_provider_key(stack: Stack, provider: str, key: str) -> str:
             client.create_secret(Name=name, SecretString=key, Tags=[{"Key": "llm-gateway:stack", "Value": stack.name}])
     except (ClientError, BotoCoreError) as error:
         raise StackError(f"secret {name} cannot be written: {error}") from error
+    return name
+
+
+def _secret_of(stack: Stack, provider: str) -> str:
+    """The name of the provider's secret. Raises `StackError` for a provider that neither we nor the stack knows."""
+    name = canonical(provider.lower())
+    row = provider_rows().get(name)
+    if row is not None:
+        if row.credential == "none":
+            raise StackError(f"{name} needs no key")
+        return row.secret or name
+    item = {"pk": {"S": "catalog"}, "sk": {"S": f"provider#{name}"}}
+    try:
+        found = stack.client("dynamodb").get_item(TableName=stack.registry_table, Key=item)
+    except (ClientError, BotoCoreError) as error:
+        raise StackError(f"the stack's registry cannot be read: {error}") from error
+    if "Item" not in found:
+        hint = did_you_mean(name, provider_rows())
+        raise StackError(
+            f"{provider} is not a provider that the gateway knows{hint}; apply a gateway.toml that adds it"
+        )
     return name
 
 
@@ -99,7 +123,15 @@ async def apply_config(stack: Stack, config: GatewayConfig) -> list[tuple[str, s
 async def create_key(stack: Stack, key: PendingKey) -> str:
     """A new key, to be shown once. Raises `StackError` where there is one of that name, and `errors.Unavailable`."""
 
+    if not key.name.strip() or not key.name.isprintable():
+        raise StackError("a key needs a name of printable characters")
+    if key.models is not None and not all(pattern.strip() for pattern in key.models):
+        raise StackError("--model must name a model or a pattern")
+
     async def create(registry: Registry) -> str:
+        teams = [entry.name for entry in await registry.load_catalog() if entry.kind == "team"]
+        if key.team is not None and key.team not in teams:
+            raise StackError(f"there is no team {key.team} in the stack; apply a gateway.toml that has it")
         if any(one.name == key.name for one in await registry.list_keys()):
             raise StackError(f"there is a key named {key.name} already: choose another name with --name")
         token = f"sk-{randomness.token_urlsafe(32)}"

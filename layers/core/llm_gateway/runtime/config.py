@@ -24,8 +24,8 @@ class RuntimeConfig:
     """How long before Lambda's own deadline an unfinished app is cancelled; at most a fifth of the time there is."""
     deadline_reserve_s: float = 0.5
     """How long before the deadline the loop stops waiting for a cancelled app and ends the stream itself."""
-    drain_s: float = 10.0
-    """After SIGTERM: how long invocations under way may take."""
+    drain_s: float = 1.2
+    """After SIGTERM: how long invocations under way may take. Lambda gives its shutdown phase 2 s in all."""
     function_name: str = ""
     function_version: str = ""
     memory_limit_mb: int = 0

@@ -23,6 +23,7 @@ from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.settings import Settings
+from llm_gateway.upstream.authorize import Authorizer
 from llm_gateway.upstream.client import open_client
 
 KEY = "sk-test-admin"
@@ -37,6 +38,7 @@ class GatewayApp:
         *,
         secrets: Mapping[str, str] | None = None,
         ledger: Any = None,
+        authorizers: Mapping[str, Authorizer] | None = None,
         **overrides: Any,
     ) -> None:
         parsed = parse_config(config, "gateway.toml")
@@ -48,7 +50,7 @@ class GatewayApp:
         registry = MemoryRegistry(entries(parsed), [admin, *(key for _, key in keys(parsed))])
         stores = Stores(CachedRegistry(registry), self.ledger, CachedSecrets(self.secret_store))
         log = RequestLog(open_logger("ERROR", "text"))
-        self.app = assemble(Settings(**overrides), stores, open_client(), log)
+        self.app = assemble(Settings(**overrides), stores, open_client(), log, authorizers)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.root = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.base_url = f"{self.root}/v1"

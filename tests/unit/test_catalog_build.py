@@ -51,8 +51,9 @@ def test_with_nothing_configured_every_row_is_there_and_openai_is_the_default() 
         ({"ANTHROPIC_BASE_URL": "https://proxy.example"}, "anthropic", "https://proxy.example/v1"),
         ({"AZURE_OPENAI_ENDPOINT": "https://r.openai.azure.com/"}, "azure_openai", "https://r.openai.azure.com/openai/v1"),
         ({}, "azure_openai", None),
-        ({}, "bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1"),
-        ({"AWS_REGION": "eu-central-1"}, "bedrock", "https://bedrock-runtime.eu-central-1.amazonaws.com/openai/v1"),
+        ({}, "bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com"),
+        ({}, "bedrock_openai", "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1"),
+        ({"AWS_REGION": "eu-central-1"}, "bedrock", "https://bedrock-runtime.eu-central-1.amazonaws.com"),
         ({"OPENAI_COMPATIBLE_BASE_URL": "http://any/v1"}, "openai_compatible", "http://any/v1"),
     ],
 )  # fmt: skip
@@ -182,7 +183,7 @@ def test_a_broken_document_is_told_by_its_name(kind: Kind, name: str, document: 
     ("environment", "told"),
     [
         ({"LLM_PROVIDER": "opnai"}, 'environment: LLM_PROVIDER: "opnai" is not a provider (did you mean "openai"?)'),
-        ({"LLM_PROVIDER": "qqqqqq"}, "known: anthropic, azure_openai"),
+        ({"LLM_PROVIDER": "qqqqqq"}, "known: anthropic, anthropic_bedrock"),
         ({"OPENAI_BASE_URL": "api.openai.com"}, "environment: OPENAI_BASE_URL: must begin with https://"),
     ],
 )

@@ -1,6 +1,7 @@
 """Specifies the shipped provider rows: complete, documented, in one spelling, and each one a usable provider."""
 
 import re
+from typing import get_args
 from urllib.parse import urlsplit
 
 import pytest
@@ -8,12 +9,14 @@ import pytest
 from llm_gateway.catalog.endpoints import azure_endpoint, base_url_fault, complete_base_url
 from llm_gateway.catalog.price_files import load_prices, price_version, priced_providers
 from llm_gateway.catalog.providers import canonical, provider_rows
+from llm_gateway.domain.catalog import Dialect
 
 PROMISED = {
-    "openai", "openrouter", "azure_openai", "anthropic", "gemini", "bedrock", "groq", "mistral", "deepseek", "xai",
+    "openai", "openrouter", "azure_openai", "anthropic", "anthropic_bedrock", "anthropic_vertex", "gemini", "gemini_openai", "google_vertex", "bedrock", "bedrock_openai", "groq", "mistral", "deepseek", "xai",
     "together", "fireworks", "cerebras", "perplexity", "cohere", "ollama", "vllm", "lmstudio", "openai_compatible",
     "echo",
 }  # fmt: skip
+WITHOUT_ADDRESS = {"azure_openai", "anthropic_vertex", "openai_compatible", "google_vertex"}
 UNPRICED = {"ollama", "vllm", "lmstudio", "openai_compatible"}
 
 
@@ -27,13 +30,13 @@ def test_a_row_is_complete(name: str) -> None:
     assert re.fullmatch(r"[a-z0-9_]+", row.name)
     assert row.display_name
     assert urlsplit(row.docs).scheme == "https"
-    assert row.dialect in {"openai_chat", "anthropic_messages"}
+    assert row.dialect in get_args(Dialect)
     assert (row.credential == "header") == (row.credential_header is not None)
-    assert row.api_key_env or row.name == "echo"
+    assert row.api_key_env or row.secret or row.name == "echo"
     assert row.header_env.keys() <= row.headers.keys()
 
 
-@pytest.mark.parametrize("name", sorted(PROMISED - {"azure_openai", "openai_compatible"}))
+@pytest.mark.parametrize("name", sorted(PROMISED - WITHOUT_ADDRESS))
 def test_a_row_has_a_base_url_in_its_final_form(name: str) -> None:
     url = provider_rows()[name].base_url
     assert url is not None
@@ -42,7 +45,7 @@ def test_a_row_has_a_base_url_in_its_final_form(name: str) -> None:
     assert complete_base_url(url, provider_rows()[name].base_url_style) == url
 
 
-@pytest.mark.parametrize("name", ["azure_openai", "openai_compatible"])
+@pytest.mark.parametrize("name", sorted(WITHOUT_ADDRESS))
 def test_a_row_without_an_address_says_so(name: str) -> None:
     assert provider_rows()[name].base_url is None
 
@@ -55,8 +58,9 @@ def test_no_environment_name_belongs_to_two_rows() -> None:
 
 
 def test_every_vendor_that_is_not_a_local_server_is_in_the_price_book() -> None:
-    assert {name for name in PROMISED if load_prices(name) is None} == UNPRICED
-    assert priced_providers() >= PROMISED - UNPRICED
+    priced_as = {name: row.price_as or name for name, row in provider_rows().items()}
+    assert {name for name, price_as in priced_as.items() if load_prices(price_as) is None} == UNPRICED
+    assert priced_providers() >= {priced_as[name] for name in PROMISED - UNPRICED}
     assert re.fullmatch(r"\d{4}-\d{2}-\d{2}\+genai-prices-\d+(\.\d+)+", price_version())
 
 

@@ -28,7 +28,7 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
         ("x = 1", "x: is not a key here; allowed: cors_origins, default_model"),
         ("default_modle = 'a'", 'default_modle: is not a key here (did you mean "default_model"?)'),
         ("default_provider = 'opnai'", 'default_provider: "opnai" is not a provider (did you mean "openai"?)'),
-        ("default_provider = 'zzz'", 'default_provider: "zzz" is not a provider; known: anthropic, azure_openai'),
+        ("default_provider = 'zzz'", 'default_provider: "zzz" is not a provider; known: anthropic, anthropic_bedrock'),
         (
             "default_provider = 'openai'\n[providers.openai]\nenabled = false",
             'default_provider: "openai" is not enabled',

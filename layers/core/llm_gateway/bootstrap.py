@@ -16,6 +16,9 @@ from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.api.app import ApiOptions, create_app
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
+from llm_gateway.dialects.anthropic_messages import AnthropicMessages
+from llm_gateway.dialects.bedrock_converse import BedrockConverse
+from llm_gateway.dialects.gemini_generate_content import GeminiGenerateContent
 from llm_gateway.dialects.openai_chat import OpenAIChat
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry
 from llm_gateway.domain.usage import RequestRecord
@@ -41,6 +44,7 @@ from llm_gateway.upstream.credentials import (
     StaticCredentials,
     credential_source,
 )
+from llm_gateway.upstream.google_oauth import GoogleOAuth
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,11 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         secrets=CachedSecrets(SecretsManagerStore(aws("secretsmanager")), warn=log.warn),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
-    authorizers = {"sigv4": SignedByRole(RoleCredentials(os.environ, http), settings.region)}
+    role = RoleCredentials(os.environ, http)
+    authorizers: dict[str, Authorizer] = {
+        "sigv4": SignedByRole(role, settings.region),
+        "oauth": GoogleOAuth(http, role, settings.region),
+    }
     return Parts(assemble(settings, stores, http, log, authorizers), http, dynamodb, stores.ledger)
 
 
@@ -140,7 +148,12 @@ def assemble(
     dispatcher = Dispatcher(
         http,
         stores.secrets,
-        {OpenAIChat.name: OpenAIChat()},
+        {
+            OpenAIChat.name: OpenAIChat(),
+            AnthropicMessages.name: AnthropicMessages(),
+            BedrockConverse.name: BedrockConverse(),
+            GeminiGenerateContent.name: GeminiGenerateContent(),
+        },
         {**KEY_AUTHORIZERS, **(authorizers or {})},
         settings.stack,
     )

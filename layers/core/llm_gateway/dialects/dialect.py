@@ -89,8 +89,18 @@ class Dialect(Protocol):
         """Raises `InvalidRequest` for what the provider would reject and nothing can stand in for."""
         ...
 
-    def decode(self, endpoint: Endpoint, request: ModelRequest, model: str, body: bytes) -> DecodedAnswer:
-        """Raises `UpstreamMalformed` for what is no answer, and the provider's own error for one sent with 200."""
+    def decode(
+        self,
+        endpoint: Endpoint,
+        request: ModelRequest,
+        model: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+    ) -> DecodedAnswer:
+        """`headers` are the provider's, in lower case: some count there alone.
+
+        Raises `UpstreamMalformed` for what is no answer, and the provider's own error for one sent with 200.
+        """
         ...
 
     def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> StreamTranslator: ...

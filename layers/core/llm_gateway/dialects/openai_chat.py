@@ -54,7 +54,14 @@ class OpenAIChat:
             path = f"/openai/deployments/{quote(model, safe='')}{path}"
         return EncodedRequest(path, body, warnings=warnings)
 
-    def decode(self, endpoint: Endpoint, request: ModelRequest, model: str, body: bytes) -> DecodedAnswer:  # noqa: ARG002 - the answer is the caller's wire already
+    def decode(
+        self,
+        endpoint: Endpoint,
+        request: ModelRequest,
+        model: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+    ) -> DecodedAnswer:
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -75,7 +82,7 @@ class OpenAIChat:
             body, answered if isinstance(answered, str) else None, finish_reason, usage, lambda: _written(listed)
         )
 
-    def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> OpenAIStream:  # noqa: ARG002 - as above
+    def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> OpenAIStream:
         return OpenAIStream(
             hide_usage=not request.include_usage, choices=request.fields.get("n") or 1, split_events=split_events
         )

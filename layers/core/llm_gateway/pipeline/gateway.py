@@ -154,7 +154,7 @@ class Exchange:
         assert self.record is not None
         body = await self._response.read(_LONGEST_ANSWER)
         upstream_s = self._since_sent()
-        decoded = dialect.decode(self.call.endpoint, self._request, deployment.model, body)
+        decoded = dialect.decode(self.call.endpoint, self._request, deployment.model, body, self._response.headers)
         usage = decoded.usage or estimate(self._request.fields, decoded.text())
         outcome = self.outcome
         outcome.answered_model, outcome.finish_reason = decoded.model, decoded.finish_reason
@@ -177,7 +177,7 @@ class Exchange:
         assert self._response is not None
         if self._response.headers.get("content-type", "").startswith(("application/json", "text/html")):
             body = await self._response.read(_LONGEST_ANSWER)
-            dialect.decode(self.call.endpoint, self._request, deployment.model, body)
+            dialect.decode(self.call.endpoint, self._request, deployment.model, body, self._response.headers)
             raise UpstreamMalformed("The provider answered a request for a stream without one.")
         splitter, split_events = FRAMINGS[framing]
         translator = self.outcome.translator = dialect.translator(self._request, deployment.model, split_events)

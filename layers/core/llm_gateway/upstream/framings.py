@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from llm_gateway.dialects.dialect import Framing, SplitEvents
+from llm_gateway.upstream.aws_event_stream import MessageSplitter, split_messages
 from llm_gateway.upstream.framing import BlockSplitter, Splitter, split_events
 
 
@@ -14,4 +15,7 @@ class StreamFraming(NamedTuple):
     split_events: SplitEvents
 
 
-FRAMINGS: Mapping[Framing, StreamFraming] = {"sse": StreamFraming(BlockSplitter, split_events)}
+FRAMINGS: Mapping[Framing, StreamFraming] = {
+    "sse": StreamFraming(BlockSplitter, split_events),
+    "aws_event_stream": StreamFraming(MessageSplitter, split_messages),
+}

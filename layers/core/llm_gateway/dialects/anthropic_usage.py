@@ -1,0 +1,77 @@
+"""Anthropic's `usage`, read into ours and written as OpenAI's.
+
+`input_tokens` there counts only what came after the last cache breakpoint: reads and writes of the cache are beside it.
+`message_delta` holds running totals, perhaps of some counts only, over what `message_start` said.
+Sources: https://platform.claude.com/docs/en/build-with-claude/prompt-caching (three input counts, `cache_creation`),
+https://platform.claude.com/docs/en/build-with-claude/streaming (usage in deltas is cumulative),
+https://platform.claude.com/docs/en/build-with-claude/thinking (`output_tokens_details.thinking_tokens`)
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_gateway.domain.usage import Usage
+
+_SERVICE_TIERS = {"standard": "default"}
+
+
+def read_usage(counts: Any) -> Usage | None:
+    """The counts of a message's `usage`; None where it holds none."""
+    if not isinstance(counts, dict):
+        return None
+    fresh, written = _count(counts, "input_tokens"), _count(counts, "output_tokens")
+    if fresh is None and written is None:
+        return None
+    cached = _count(counts, "cache_read_input_tokens") or 0
+    created = _count(counts, "cache_creation_input_tokens") or 0
+    lives = counts.get("cache_creation")
+    for_an_hour = min(created, _count(lives, "ephemeral_1h_input_tokens") or 0) if isinstance(lives, dict) else 0
+    details = counts.get("output_tokens_details")
+    reasoning = _count(details, "thinking_tokens") if isinstance(details, dict) else None
+    return Usage(
+        input_tokens=(fresh or 0) + cached + created,
+        output_tokens=written or 0,
+        cached_tokens=cached,
+        cache_write_tokens=created - for_an_hour,
+        cache_write_1h_tokens=for_an_hour,
+        reasoning_tokens=reasoning or 0,
+    )
+
+
+def merge_counts(before: Mapping[str, Any], later: Any) -> dict[str, Any]:
+    """What holds after a `message_delta`: its counts over those before, where it has them."""
+    if not isinstance(later, dict):
+        return dict(before)
+    return {**before, **{name: value for name, value in later.items() if value is not None}}
+
+
+def openai_usage(usage: Usage) -> dict[str, Any]:
+    """The `usage` object of a chat completion.
+
+    Source: https://platform.openai.com/docs/api-reference/chat/object, with `cache_write_tokens` as OpenRouter has it
+    (https://openrouter.ai/docs/use-cases/usage-accounting).
+    """
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens + usage.cache_write_1h_tokens,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def service_tier(counts: Any) -> str | None:
+    """The tier that served, in OpenAI's word where it has one: `standard` is `default`.
+
+    Source: https://platform.claude.com/docs/en/api/service-tiers
+    """
+    tier = counts.get("service_tier") if isinstance(counts, dict) else None
+    return _SERVICE_TIERS.get(tier, tier) if isinstance(tier, str) else None
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int | None:
+    value = counts.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

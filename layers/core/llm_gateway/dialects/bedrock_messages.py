@@ -1,0 +1,184 @@
+"""Chat Completions messages as Converse's `system` and `messages`.
+
+Roles alternate: neighbours of one role become one message, and so do all tool results of a turn with what the user says
+next. Blank text is left out, since Converse refuses it. A `cache_control` marker on a part or a message becomes a
+`cachePoint` block behind it. Reasoning goes back only with its opaque state (`reasoning_details` with a signature or
+encrypted data), byte for byte and before the rest of its message.
+Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html,
+https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use-inference-call.html,
+https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from llm_gateway.dialects.bedrock_media import audio_block, document_block, image_block, video_block
+from llm_gateway.errors import InvalidRequest
+
+REASONING_FORMAT = "bedrock-converse-v1"
+# Claude signs alike wherever it is served: https://docs.claude.com/en/docs/build-with-claude/extended-thinking
+_READABLE_FORMATS = {REASONING_FORMAT, "anthropic-claude-v1", None}
+
+Block = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Conversation:
+    """`tool_names` are of all tools that the history calls, in order."""
+
+    system: list[Block] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    tool_names: list[str] = field(default_factory=list)
+    tool_blocks: bool = False
+    foreign_reasoning: bool = False
+    """Whether reasoning of another provider was left out."""
+    uncached: bool = False
+    """Whether a `cache_control` marker was left out, the model taking none."""
+    caches: bool = True
+    documents: int = 0
+
+    def add(self, role: str, blocks: list[Block]) -> None:
+        if not blocks:
+            return
+        if self.messages and self.messages[-1]["role"] == role:
+            self.messages[-1]["content"].extend(blocks)
+        else:
+            self.messages.append({"role": role, "content": blocks})
+
+    def cache_points(self, marked: Mapping[str, Any]) -> list[Block]:
+        """The `cachePoint` that a `cache_control` asks for, in a list; an empty one without."""
+        control = marked.get("cache_control")
+        if not isinstance(control, dict):
+            return []
+        if not self.caches:
+            self.uncached = True
+            return []
+        ttl = control.get("ttl")
+        return [{"cachePoint": {"type": "default", **({"ttl": ttl} if isinstance(ttl, str) else {})}}]
+
+
+def read_conversation(messages: list[Mapping[str, Any]], *, caches: bool) -> Conversation:
+    """Raises `InvalidRequest` with the `param` at fault. `caches`: whether the model takes cache points."""
+    conversation = Conversation(caches=caches)
+    for index, message in enumerate(messages):
+        param = f"messages[{index}]"
+        role = message.get("role")
+        if role in ("system", "developer"):
+            _add_system(conversation, message, param)
+        elif role == "user":
+            blocks = list(_content(conversation, message.get("content"), f"{param}.content"))
+            conversation.add("user", _marked(conversation, blocks, message))
+        elif role == "assistant":
+            _add_assistant(conversation, message, param)
+        elif role == "tool":
+            _add_tool_result(conversation, message, param)
+        else:
+            raise InvalidRequest(f"Bedrock knows no message of the role `{role}`.", param=f"{param}.role")
+    return conversation
+
+
+def _marked(conversation: Conversation, blocks: list[Block], marked: Mapping[str, Any]) -> list[Block]:
+    """The blocks with the cache point that a marker on their message asks for; nothing can be cached of nothing."""
+    return [*blocks, *conversation.cache_points(marked)] if blocks else blocks
+
+
+def _add_system(conversation: Conversation, message: Mapping[str, Any], param: str) -> None:
+    blocks = list(_content(conversation, message.get("content"), f"{param}.content"))
+    if unfit := next((block for block in blocks if not {"text", "cachePoint", "guardContent"} & block.keys()), None):
+        raise InvalidRequest(f"Bedrock takes no {next(iter(unfit))} in a system message.", param=f"{param}.content")
+    conversation.system.extend(_marked(conversation, blocks, message))
+
+
+def _add_assistant(conversation: Conversation, message: Mapping[str, Any], param: str) -> None:
+    blocks = list(_reasoning(conversation, message.get("reasoning_details")))
+    blocks += _content(conversation, message.get("content"), f"{param}.content")
+    blocks += _text(message.get("refusal"))
+    for at, call in enumerate(message.get("tool_calls") or ()):
+        blocks.append(_tool_use(conversation, call, f"{param}.tool_calls[{at}]"))
+    if message.get("function_call"):
+        raise InvalidRequest("`function_call` is not supported: use `tool_calls`.", param=f"{param}.function_call")
+    conversation.add("assistant", _marked(conversation, blocks, message))
+
+
+def _tool_use(conversation: Conversation, call: Any, param: str) -> Block:
+    function = call.get("function") if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(name, str):
+        raise InvalidRequest(f"`{param}` must be a call of a function.", param=param)
+    arguments = function.get("arguments") or "{}"
+    try:
+        if not isinstance(arguments, str) or not isinstance(orjson.loads(arguments), dict):
+            raise InvalidRequest(f"`{param}.function.arguments` must be a JSON object, as text.", param=param)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest(f"`{param}.function.arguments` is not valid JSON.", param=param) from None
+    conversation.tool_blocks = True
+    if name not in conversation.tool_names:
+        conversation.tool_names.append(name)
+    # The caller's own bytes: an integer past 64 bits would not survive being parsed.
+    return {"toolUse": {"toolUseId": call.get("id"), "name": name, "input": orjson.Fragment(arguments.encode())}}
+
+
+def _add_tool_result(conversation: Conversation, message: Mapping[str, Any], param: str) -> None:
+    """`is_error: true`, which OpenAI's wire does not have, marks a tool's failure."""
+    content = list(_content(conversation, message.get("content"), f"{param}.content"))
+    points = [block for block in content if "cachePoint" in block] + conversation.cache_points(message)
+    content = [block for block in content if "cachePoint" not in block]
+    result: Block = {"toolUseId": message.get("tool_call_id"), "content": content}
+    if message.get("is_error") is True:
+        result["status"] = "error"
+        result["content"] = content or [{"json": {}}]  # an error with nothing in it is refused
+    conversation.tool_blocks = True
+    conversation.add("user", [{"toolResult": result}, *points[-1:]])
+
+
+def _reasoning(conversation: Conversation, details: Any) -> Iterator[Block]:
+    for detail in details if isinstance(details, list) else ():
+        if not isinstance(detail, dict):
+            continue
+        if detail.get("format") not in _READABLE_FORMATS:
+            conversation.foreign_reasoning = True
+        elif detail.get("type") == "reasoning.text" and isinstance(detail.get("signature"), str):
+            signed = {"text": detail.get("text") or "", "signature": detail["signature"]}
+            yield {"reasoningContent": {"reasoningText": signed}}
+        elif detail.get("type") == "reasoning.encrypted" and isinstance(detail.get("data"), str):
+            yield {"reasoningContent": {"redactedContent": detail["data"]}}
+
+
+def _content(conversation: Conversation, content: Any, param: str) -> Iterator[Block]:
+    if content is None or isinstance(content, str):
+        yield from _text(content)
+        return
+    if not isinstance(content, list):
+        raise InvalidRequest(f"`{param}` must be a string or an array.", param=param)
+    for at, part in enumerate(content):
+        if not isinstance(part, dict):
+            raise InvalidRequest(f"`{param}[{at}]` must be an object.", param=f"{param}[{at}]")
+        blocks = _part(conversation, part, f"{param}[{at}]")
+        yield from blocks
+        if blocks:
+            yield from conversation.cache_points(part)
+
+
+def _part(conversation: Conversation, part: Mapping[str, Any], param: str) -> list[Block]:
+    kind = part.get("type")
+    if kind in ("text", "refusal"):
+        return _text(part.get(kind))
+    if kind == "guarded_text":  # what a guardrail is to look at: no part of OpenAI's wire
+        return [{"guardContent": {"text": {"text": text["text"]}}} for text in _text(part.get("text"))]
+    if kind == "image_url":
+        return [image_block(part, param)]
+    if kind == "video_url":
+        return [video_block(part, param)]
+    if kind == "input_audio":
+        return [audio_block(part, param)]
+    if kind == "file":
+        conversation.documents += 1
+        return [document_block(part, param, conversation.documents)]
+    raise InvalidRequest(f"Bedrock takes no content of the type `{kind}`.", param=f"{param}.type")
+
+
+def _text(text: Any) -> list[Block]:
+    return [{"text": text}] if isinstance(text, str) and text.strip() else []

@@ -1,0 +1,221 @@
+"""A Gemini stream (`streamGenerateContent?alt=sse`) as chunks of Chat Completions.
+
+Every event is a `GenerateContentResponse`. The wire has no final event: a stream is whole once every candidate has told
+its finish reason, or the prompt was blocked.
+Sources: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent,
+https://platform.openai.com/docs/api-reference/chat-streaming
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from llm_gateway.dialects.dialect import SplitEvents
+from llm_gateway.dialects.gemini_candidate import CandidateReader, Delta, log_probabilities, written_in
+from llm_gateway.dialects.gemini_errors import error_inside
+from llm_gateway.dialects.gemini_raw import Arguments, function_arguments
+from llm_gateway.dialects.gemini_usage import read_usage, write_usage
+from llm_gateway.domain.usage import Usage
+from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
+
+_PLAIN = re.compile(rb"data: (\{[^\r\n]*\})(?:\r\n\r\n|\n\n)")
+_ALL_PLAIN = re.compile(rb"(?:data: \{[^\r\n]*\}(?:\r\n\r\n|\n\n))+")
+
+
+class GeminiStream:
+    """`StreamTranslator` of the `gemini_generate_content` dialect. `created` is in Unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        created: int,
+        fallback_id: str,
+        choices: int,
+        include_usage: bool,
+        split_events: SplitEvents,
+    ) -> None:
+        """`fallback_id` names the answer where Gemini gives it no `responseId`."""
+        self.started = False
+        self.model: str | None = None
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self._asked_model = model
+        self._created = created
+        self._id: str | None = None
+        self._fallback_id = fallback_id
+        self._expected = choices
+        self._include_usage = include_usage
+        self._split_events = split_events
+        self._readers: dict[int, CandidateReader] = {}
+        self._begun: set[int] = set()
+        self._failure: UpstreamError | None = None
+        self._texts: list[str] = []
+        self._head = b""
+        self._counted = False
+        """Whether the counts of the end have come."""
+
+    def feed(self, block: bytes) -> bytes:
+        """What passes of a block. A failure behind content that may go out is kept until that is out."""
+        out: list[bytes] = []
+        begun = self.started
+        # The shape that Google sends costs two searches; whatever else is legal goes through the parser.
+        plain = _PLAIN.findall(block) if _ALL_PLAIN.fullmatch(block) else None
+        try:
+            for data in plain if plain is not None else [event.data for event in self._split_events(block)]:
+                if data and self._failure is None:
+                    out.extend(self._read(data))
+        except UpstreamError as failure:
+            if not begun:
+                raise
+            self._failure = failure
+        return b"".join(out)
+
+    def finish(self, rest: bytes) -> bytes:
+        """Raises the failure that `feed` came upon behind content; `UpstreamCut` where a candidate is not finished."""
+        tail = self._feed_unterminated(rest) if rest.strip(b"\r\n") and self._failure is None else b""
+        if self._failure is not None:
+            raise self._failure
+        if not self._readers or any(reader.finish_reason is None for reader in self._readers.values()):
+            raise UpstreamCut("The provider's stream ended before the answer was complete.")
+        if self._include_usage and self.usage is not None:
+            usage = orjson.dumps(write_usage(self.usage))
+            tail += b'%b"choices":[],"usage":%b}\n\n' % (self._head or self._make_head(), usage)
+        return tail + b"data: [DONE]\n\n"
+
+    def _feed_unterminated(self, rest: bytes) -> bytes:
+        """A last event without its blank line is legal; one that is torn says where the stream was cut."""
+        torn = UpstreamCut("The provider's stream ended in the middle of an event.")
+        try:
+            tail = self.feed(rest + b"\n\n")
+        except UpstreamMalformed:
+            raise torn from None
+        if isinstance(self._failure, UpstreamMalformed):
+            self._failure = torn
+        return tail
+
+    @property
+    def complete(self) -> bool:
+        return self._failure is not None or (self._counted and self._finished() >= self._expected)
+
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def _finished(self) -> int:
+        return sum(reader.finish_reason is not None for reader in self._readers.values())
+
+    def _read(self, data: bytes) -> Iterator[bytes]:
+        answer = _object(data)
+        if failure := error_inside(answer):
+            raise failure
+        if self._id is None:
+            self._id = answer.get("responseId") or self._fallback_id
+        if isinstance(answer.get("modelVersion"), str):
+            self.model = self.model or answer["modelVersion"]
+        self._read_usage(answer)
+        candidates = answer.get("candidates") or []
+        if not isinstance(candidates, list):
+            raise UpstreamMalformed("The candidates in the provider's stream are not a list.")
+        arguments: Arguments = function_arguments(data) if b'"functionCall"' in data else {}
+        for at, candidate in enumerate(candidates):
+            if not isinstance(candidate, dict):
+                raise UpstreamMalformed("A candidate in the provider's stream is not an object.")
+            calls = {position: text for (found, position), text in arguments.items() if found == at}
+            yield from self._read_candidate(candidate, calls)
+        if not candidates and (reason := blocked(answer)):
+            yield from self._read_candidate(reason, {})
+
+    def _read_usage(self, answer: Mapping[str, Any]) -> None:
+        """Early chunks may count the prompt alone: that is no count of an answer that has begun."""
+        metadata = answer.get("usageMetadata")
+        if not isinstance(metadata, dict):
+            return
+        last = self._finished() > 0 or _is_last(answer)
+        if last or "candidatesTokenCount" in metadata or "thoughtsTokenCount" in metadata:
+            self.usage = read_usage(metadata)
+            self._counted = last
+
+    def _read_candidate(self, candidate: Mapping[str, Any], arguments: Mapping[int, str]) -> Iterator[bytes]:
+        index = candidate.get("index", 0)
+        if not isinstance(index, int):
+            raise UpstreamMalformed("A candidate in the provider's stream has no whole number as its index.")
+        reader = self._readers.get(index)
+        if reader is None:
+            reader = self._readers[index] = CandidateReader(self._id or self._fallback_id, index)
+        if reader.finish_reason is not None:
+            return  # what follows the end is not for the caller
+        logprobs = log_probabilities(candidate)
+        for delta in reader.read(candidate, arguments):
+            yield self._delta(index, delta, logprobs if "content" in delta else None)
+            logprobs = None if "content" in delta else logprobs
+        for delta in reader.finish(candidate):
+            yield self._delta(index, delta)
+        if reader.finish_reason is not None:
+            self.finish_reason = self.finish_reason or reader.finish_reason
+            yield self._delta(index, {}, finish_reason=reader.finish_reason)
+
+    def _delta(
+        self,
+        index: int,
+        delta: Delta,
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> bytes:
+        """A chunk, behind the one with the role if it is the choice's first."""
+        self.started = True
+        self._texts += written_in(delta)
+        role = b""
+        if index not in self._begun:
+            self._begun.add(index)
+            role = self._chunk(index, {"role": "assistant"})
+        return role + self._chunk(index, delta, finish_reason=finish_reason, logprobs=logprobs)
+
+    def _chunk(
+        self, index: int, delta: Delta, *, finish_reason: str | None = None, logprobs: dict[str, Any] | None = None
+    ) -> bytes:
+        choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish_reason}
+        if logprobs is not None:
+            choice["logprobs"] = logprobs
+        return b'%b"choices":[%b]}\n\n' % (self._head or self._make_head(), orjson.dumps(choice))
+
+    def _make_head(self) -> bytes:
+        """What all chunks begin with: made once, when the first one goes out."""
+        head = {
+            "id": self._id or self._fallback_id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self.model or self._asked_model,
+        }
+        self._head = b"data: " + orjson.dumps(head)[:-1] + b","
+        return self._head
+
+
+def blocked(answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The candidate that stands for a prompt which was blocked: such an answer has none of its own.
+
+    Source: https://ai.google.dev/api/generate-content#PromptFeedback
+    """
+    feedback = answer.get("promptFeedback")
+    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    if not isinstance(feedback, dict) or not reason:
+        return None
+    return {"finishReason": "SAFETY", "finishMessage": feedback.get("blockReasonMessage")}
+
+
+def _is_last(answer: Mapping[str, Any]) -> bool:
+    candidates = answer.get("candidates")
+    if not isinstance(candidates, list):
+        return blocked(answer) is not None
+    return any(isinstance(each, dict) and each.get("finishReason") for each in candidates)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise UpstreamMalformed("The provider sent an event that is not JSON.") from None
+    if not isinstance(answer, dict):
+        raise UpstreamMalformed("The provider sent an event that is not a JSON object.")
+    return answer

@@ -1,0 +1,208 @@
+"""Specifies what a Bedrock request refuses, drops and forwards, its path, and embeddings of Titan and Cohere."""
+
+import base64
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from llm_gateway.dialects.bedrock_converse import BedrockConverse
+from llm_gateway.domain.catalog import Provider
+from llm_gateway.domain.usage import Usage
+from llm_gateway.errors import InvalidRequest, UpstreamMalformed
+from llm_gateway.schemas.openai_chat import read_chat_request, read_embeddings_request
+
+PROVIDER = Provider("bedrock", "bedrock_converse", "https://h", "sigv4")
+DIALECT = BedrockConverse()
+HELLO = [{"role": "user", "content": "Hi"}]
+CLAUDE, NOVA = "anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon.nova-lite-v1:0"
+
+
+def encode(model: str = NOVA, **fields: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    body = json.dumps({"model": model, "messages": HELLO, **fields}).encode()
+    encoded = DIALECT.encode("chat.completions", read_chat_request(body), model, PROVIDER)
+    return json.loads(encoded.body), encoded.warnings
+
+
+PART = "messages[0].content[0]"
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"n": 2}, "n"),
+    ({"logprobs": True}, "logprobs"),
+    ({"modalities": ["text", "audio"]}, "modalities"),
+    ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
+    ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
+    ({"functions": [{"name": "f"}]}, "functions"),
+    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"reasoning_effort": "enormous"}, "reasoning_effort"),
+    ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+    ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b.png"}}]}]}, PART),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/tiff;base64,AA=="}}]}]}, PART),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, f"{PART}.image_url"),
+    ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}, f"{PART}.file"),
+    ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "aiff"}}]}]}, PART),
+    ({"messages": [{"role": "user", "content": [{"type": "hologram"}]}]}, f"{PART}.type"),
+    ({"messages": [{"role": "user", "content": {"text": "x"}}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": ["x"]}]}, PART),
+    ({"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "s3://b/a.png"}}]}]}, "messages[0].content"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "[1]"}}]}]}, "messages[0].tool_calls[0]"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{"}}]}]}, "messages[0].tool_calls[0]"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}]}, "messages[0].tool_calls[0]"),
+    ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, "messages[0].function_call"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "param"), REFUSED)
+def test_what_would_change_the_answer_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        encode(**fields)
+    assert refusal.value.param is not None
+    assert refusal.value.param == param
+
+
+DROPPED = [
+    ({"seed": 0}, 1), ({"logit_bias": {"1": 2}}, 1), ({"presence_penalty": 0.5}, 1), ({"frequency_penalty": 0}, 0),
+    ({"parallel_tool_calls": False}, 1), ({"parallel_tool_calls": True}, 0), ({"store": False}, 0), ({"user": "u"}, 0),
+    ({"service_tier": "scale"}, 1), ({"service_tier": "auto"}, 0), ({"verbosity": "low"}, 1), ({"metadata": {}}, 0),
+    ({"reasoning_effort": "high"}, 1), ({"reasoning_effort": "none"}, 0), ({"seed": None, "n": None, "stop": None}, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "warnings"), DROPPED)
+def test_what_is_harmless_is_dropped_with_a_warning(fields: dict[str, Any], warnings: int) -> None:
+    body, told = encode(**fields)
+    assert body == {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
+    assert len(told) == warnings
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("us.amazon.nova-lite-v1:0", "us.amazon.nova-lite-v1%3A0"),
+        (
+            "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/ab12",
+            "arn%3Aaws%3Abedrock%3Aeu-west-1%3A123456789012%3Aapplication-inference-profile%2Fab12",
+        ),
+    ],
+)
+def test_the_model_is_escaped_in_the_path(model: str, path: str) -> None:
+    request = read_chat_request(json.dumps({"messages": HELLO}).encode())
+    assert DIALECT.encode("chat.completions", request, model, PROVIDER).path == f"/model/{path}/converse"
+
+
+THINKING: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+    (CLAUDE, {"reasoning_effort": "high"}, {"thinking": {"type": "enabled", "budget_tokens": 16384}}),
+    (CLAUDE, {"reasoning_effort": "high", "max_tokens": 1024}, None),
+    (CLAUDE, {"reasoning_effort": "high", "max_tokens": 1025}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
+    (CLAUDE, {"reasoning_effort": "none"}, None),
+    (CLAUDE, {"reasoning_effort": "low", "thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled"}}),
+    ("anthropic.claude-opus-4-7", {"reasoning_effort": "xhigh"}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "xhigh"}}),
+    ("anthropic.claude-opus-9", {"reasoning_effort": "minimal"}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+    ("anthropic.claude-3-haiku-20240307-v1:0", {"reasoning_effort": "low"}, None),
+    ("us.amazon.nova-2-lite-v1:0", {"reasoning_effort": "medium"}, {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "medium"}}),
+    ("openai.gpt-oss-120b-1:0", {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "fields", "extra"), THINKING)
+def test_effort_in_the_words_of_the_model(model: str, fields: dict[str, Any], extra: dict[str, Any] | None) -> None:
+    body, _ = encode(model, **fields)
+    assert body.get("additionalModelRequestFields") == extra
+
+
+def test_a_tool_turn_without_its_thoughts_is_not_thought_about() -> None:
+    call = {
+        "role": "assistant",
+        "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    result = {"role": "tool", "tool_call_id": "1", "content": "ok"}
+    body, warnings = encode(CLAUDE, messages=[*HELLO, call, result], reasoning_effort="low")
+    assert "additionalModelRequestFields" not in body
+    assert warnings == ("reasoning_effort was dropped: the last tool calls came back without their reasoning_details",)
+    thought = {**call, "reasoning_details": [{"type": "reasoning.text", "text": "", "signature": "s"}]}
+    assert (
+        "additionalModelRequestFields" in encode(CLAUDE, messages=[*HELLO, thought, result], reasoning_effort="low")[0]
+    )
+
+
+def test_a_model_that_thinks_cannot_be_forced() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    with pytest.raises(InvalidRequest) as refusal:
+        encode(CLAUDE, tools=tools, tool_choice="required", reasoning_effort="low")
+    assert refusal.value.param == "tool_choice"
+
+
+# -- embeddings ------------------------------------------------------------------------------------------------------
+
+TITAN, COHERE, COHERE4 = "amazon.titan-embed-text-v2:0", "cohere.embed-multilingual-v3", "cohere.embed-v4:0"
+EMBEDDED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("amazon.titan-embed-text-v1", {"input": "a", "user": "u"}, {"inputText": "a"}),
+    (TITAN, {"input": ["a"], "dimensions": 256, "normalize": False}, {"inputText": "a", "dimensions": 256, "normalize": False}),
+    (COHERE, {"input": ["a", "b"]}, {"texts": ["a", "b"], "input_type": "search_document", "embedding_types": ["float"]}),
+    (COHERE, {"input": "a", "input_type": "search_query", "truncate": "END"}, {"texts": ["a"], "input_type": "search_query", "embedding_types": ["float"], "truncate": "END"}),
+    (f"eu.{COHERE4}", {"input": "a", "dimensions": 512}, {"texts": ["a"], "input_type": "search_document", "embedding_types": ["float"], "output_dimension": 512}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "fields", "body"), EMBEDDED)
+def test_embeddings_go_up(model: str, fields: dict[str, Any], body: dict[str, Any]) -> None:
+    request = read_embeddings_request(json.dumps({"model": model, **fields}).encode())
+    encoded = DIALECT.encode("embeddings", request, model, PROVIDER)
+    assert encoded.path == f"/model/{model.replace(':', '%3A')}/invoke"
+    assert json.loads(encoded.body) == body
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "param"),
+    [
+        (TITAN, {"input": ["a", "b"]}, "input"),
+        (TITAN, {"input": [1, 2]}, "input"),
+        (TITAN, {"input": "a", "encoding_format": "int8"}, "encoding_format"),
+        ("amazon.titan-embed-text-v1", {"input": "a", "dimensions": 256}, "dimensions"),
+        (COHERE, {"input": "a", "dimensions": 256}, "dimensions"),
+        (CLAUDE, {"input": "a"}, "model"),
+    ],
+)
+def test_embeddings_that_are_refused(model: str, fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        DIALECT.encode("embeddings", read_embeddings_request(json.dumps(fields).encode()), model, PROVIDER)
+    assert refusal.value.param == param
+
+
+ROWS = [[0.25, -0.5], [1.0, 0.125]]
+TITAN_ANSWER = {"embedding": ROWS[0], "inputTextTokenCount": 5, "embeddingsByType": {"float": ROWS[0]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "answer", "headers", "rows", "tokens"),
+    [
+        (TITAN, TITAN_ANSWER, None, ROWS[:1], 5),
+        (COHERE, {"id": "1", "response_type": "embeddings_floats", "embeddings": ROWS, "texts": ["a", "b"]}, None, ROWS, None),
+        (COHERE4, {"id": "1", "response_type": "embeddings_by_type", "embeddings": {"float": ROWS}}, {"x-amzn-bedrock-input-token-count": "7"}, ROWS, 7),
+    ],
+)  # fmt: skip
+def test_embeddings_come_down(
+    model: str, answer: dict[str, Any], headers: dict[str, str] | None, rows: list[list[float]], tokens: int | None
+) -> None:
+    for encoding in ("float", "base64", None):
+        request = read_embeddings_request(json.dumps({"input": "a", "encoding_format": encoding}).encode())
+        decoded = DIALECT.decode("embeddings", request, model, json.dumps(answer).encode(), headers)
+        body = json.loads(decoded.body)
+        found = [item["embedding"] for item in body["data"]]
+        if encoding == "base64":
+            found = [list(struct.unpack("<2f", base64.b64decode(text))) for text in found]
+        assert found == rows
+        assert [item["index"] for item in body["data"]] == list(range(len(rows)))
+        assert (body["object"], body["model"]) == ("list", model)
+        assert body["usage"] == (None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens})
+        assert decoded.usage == (None if tokens is None else Usage(tokens))
+
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"embeddings":[]}', b'{"embedding":["x"]}'])
+def test_an_answer_without_embeddings_is_malformed(answer: bytes) -> None:
+    request = read_embeddings_request(b'{"input":"a","encoding_format":"base64"}')
+    with pytest.raises(UpstreamMalformed):
+        DIALECT.decode("embeddings", request, TITAN, answer)

@@ -19,6 +19,7 @@ from tests.fakes.sam_template import TEMPLATE, Stack, load_template, transform
 ROOT = TEMPLATE.parent
 EVERYTHING = {
     "Tracing": "on",
+    "Bedrock": "on",
     "SnapStart": "on",
     "AlarmEmail": "ops@example.com",
     "DomainName": "llm.example.com",
@@ -204,6 +205,12 @@ def test_the_gateway_may_do_only_what_it_does() -> None:
             ],
         ),
     }
+
+
+def test_bedrock_is_for_those_who_switch_it_on() -> None:
+    allowed = {statement["Sid"]: statement for _, statement in statements(stack(Bedrock="on"))}
+    assert set(allowed["CallBedrock"]["Action"]) == {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"}
+    assert all(":bedrock:" in resource for resource in allowed["CallBedrock"]["Resource"])
 
 
 def test_no_secret_is_made_empty() -> None:

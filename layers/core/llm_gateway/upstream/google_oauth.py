@@ -190,10 +190,16 @@ def signed_jwt(claims: Mapping[str, Any], private_key: str, key_id: str | None) 
     Source: https://www.rfc-editor.org/rfc/rfc7515
     """
     # Imported here: 12 ms and 16 MB that only gateways with a service account need.
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+    try:
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+    except ImportError:
+        raise Unavailable(
+            "A Google service account needs the package `cryptography`, which the deployed layer does not hold:"
+            " store a workload identity federation configuration (external_account) instead, or add the package."
+        ) from None
 
     key = load_pem_private_key(private_key.encode(), password=None)
     if not isinstance(key, RSAPrivateKey):

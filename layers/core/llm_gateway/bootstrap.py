@@ -16,10 +16,7 @@ from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.api.app import ApiOptions, create_app
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
-from llm_gateway.dialects.anthropic_messages import AnthropicMessages
-from llm_gateway.dialects.bedrock_converse import BedrockConverse
-from llm_gateway.dialects.gemini_generate_content import GeminiGenerateContent
-from llm_gateway.dialects.openai_chat import OpenAIChat
+from llm_gateway.dialects.loading import Dialects
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.metering.prices import PriceBook
@@ -148,12 +145,7 @@ def assemble(
     dispatcher = Dispatcher(
         http,
         stores.secrets,
-        {
-            OpenAIChat.name: OpenAIChat(),
-            AnthropicMessages.name: AnthropicMessages(),
-            BedrockConverse.name: BedrockConverse(),
-            GeminiGenerateContent.name: GeminiGenerateContent(),
-        },
+        Dialects(),
         {**KEY_AUTHORIZERS, **(authorizers or {})},
         settings.stack,
     )

@@ -187,13 +187,13 @@ def test_streamed_and_buffered_say_the_same(scenario: str) -> None:
 
 def as_stream(message: bytes) -> bytes:
     """The answer as Anthropic would have streamed it: every string in two deltas, inputs in the bytes they have."""
-    from llm_gateway.dialects.anthropic_answer import array_elements, input_bytes
-    from llm_gateway.dialects.json_splice import value_of
+    from llm_gateway.dialects.anthropic_answer import input_bytes
+    from llm_gateway.dialects.json_splice import elements, value_of
 
     answer = json.loads(message)
     start = {**answer, "content": [], "stop_reason": None, "usage": {**answer["usage"], "output_tokens": 1}}
     out: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
-    for index, raw in enumerate(array_elements(value_of(message, "content") or b"[]")):
+    for index, raw in enumerate(elements(value_of(message, "content") or b"[]")):
         block = json.loads(raw)
         names = {
             "text": [("text", "text_delta", "text")],

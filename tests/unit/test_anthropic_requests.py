@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.catalog.capabilities import capability
-from llm_gateway.dialects.anthropic_answer import FORMAT, array_elements
+from llm_gateway.dialects.anthropic_answer import FORMAT
 from llm_gateway.dialects.anthropic_messages import AnthropicMessages
 from llm_gateway.dialects.dialect import EncodedRequest
+from llm_gateway.dialects.json_splice import elements
 from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.schemas.openai_chat import read_chat_request, read_embeddings_request
@@ -445,6 +446,6 @@ def test_many_unknown_fields_make_a_short_header() -> None:
 
 
 @given(st.lists(ARGUMENTS, max_size=5), st.sampled_from([None, 2]))
-def test_array_elements(values: list[Any], indent: int | None) -> None:
+def test_elements(values: list[Any], indent: int | None) -> None:
     array = json.dumps(values, indent=indent, ensure_ascii=False).encode()
-    assert [json.loads(element) for element in array_elements(array)] == values
+    assert [json.loads(element) for element in elements(array)] == values

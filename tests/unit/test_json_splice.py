@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.dialects.json_splice import add_member, members, remove_member, set_member, set_string_member, value_of
+from llm_gateway.dialects.json_splice import (
+    add_member,
+    elements,
+    members,
+    remove_member,
+    set_member,
+    set_string_member,
+    value_of,
+)
 
 NAMES = st.sampled_from(["model", "stream_options", "a", 'quo"te', "back\\slash", "models", "ünïcode", ""])
 VALUES = st.recursive(
@@ -95,3 +103,16 @@ def test_no_spelling_hides_a_model(body: bytes, edited: bytes) -> None:
 def test_adding_a_member(body: bytes, edited: bytes) -> None:
     assert add_member(body, "a", b"1") == edited
     assert orjson.loads(edited)["a"] == 1
+
+
+@given(st.lists(VALUES, max_size=5), st.sampled_from([None, 2]), st.sampled_from([None, (",", ":"), (" , ", " : ")]))
+def test_the_elements_of_an_array_are_its_bytes(values: list[Any], indent: int | None, separators: Any) -> None:
+    written = json.dumps(values, indent=indent, separators=separators).encode()
+    found = list(elements(written))
+    assert [json.loads(element) for element in found] == values
+    assert all(element in written for element in found)
+
+
+@pytest.mark.parametrize("other", [b"", b"null", b'{"a":[1]}', b'"[1]"'])
+def test_what_is_no_array_has_no_elements(other: bytes) -> None:
+    assert list(elements(other)) == []

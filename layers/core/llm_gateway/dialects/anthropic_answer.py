@@ -8,8 +8,7 @@ https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons,
 https://openrouter.ai/docs/use-cases/reasoning-tokens (`reasoning_details`)
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -17,7 +16,7 @@ import orjson
 from llm_gateway.dialects.anthropic_errors import error_event
 from llm_gateway.dialects.anthropic_usage import openai_usage, read_usage, service_tier
 from llm_gateway.dialects.dialect import DecodedAnswer
-from llm_gateway.dialects.json_splice import value_of
+from llm_gateway.dialects.json_splice import elements, value_of
 from llm_gateway.dialects.openai_chat_stream import written_in
 from llm_gateway.errors import UpstreamMalformed
 
@@ -33,7 +32,6 @@ _FINISH_REASONS = {
     "pause_turn": "length",  # the turn is not over: a server tool's loop was cut, and "stop" would hide it
     "refusal": "content_filter",
 }
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)
 
 
 def answer_id(message: Mapping[str, Any], created: int) -> str:
@@ -154,29 +152,13 @@ def tool_call(block: Mapping[str, Any], arguments: str) -> dict[str, Any]:
 
 def _inputs(body: bytes) -> list[bytes]:
     """Every block's `input` as the bytes it came in: a parser would not keep integers past 64 bits."""
-    return [input_bytes(block) for block in array_elements(value_of(body, "content") or b"[]")]
+    return [input_bytes(block) for block in elements(value_of(body, "content") or b"[]")]
 
 
 def input_bytes(block: bytes) -> bytes:
     """The `input` of a block, which is a JSON object, as it came; `{}` where there is none."""
     given = value_of(block, "input")
     return b"{}" if given is None or given == b"null" else given
-
-
-def array_elements(array: bytes) -> Iterator[bytes]:
-    """The elements of a valid JSON array, each as its bytes."""
-    depth = 0
-    start = 1
-    for token in _TOKEN.finditer(array):
-        first = array[token.start()]
-        if first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-        if (first == ord(",") and depth == 1) or depth == 0:
-            if element := array[start : token.start()].strip():
-                yield element
-            start = token.end()
 
 
 def _string(block: Mapping[str, Any], name: str) -> str:

@@ -6,8 +6,7 @@ tells which model it chose.
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_ResponseSyntax
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -15,7 +14,7 @@ import orjson
 from llm_gateway.dialects.bedrock_messages import REASONING_FORMAT
 from llm_gateway.dialects.bedrock_usage import openai_usage, read_converse_usage
 from llm_gateway.dialects.dialect import DecodedAnswer
-from llm_gateway.dialects.json_splice import value_of
+from llm_gateway.dialects.json_splice import elements, value_of
 from llm_gateway.errors import UpstreamFailed, UpstreamMalformed
 
 _FINISH_REASONS = {
@@ -27,7 +26,6 @@ _FINISH_REASONS = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)
 
 
 def finish_reason_of(stop_reason: Any) -> str:
@@ -144,22 +142,8 @@ def _input_bytes(body: bytes, at: int) -> bytes:
     """The bytes of a tool call's input as they came: integers past 64 bits would not survive being parsed."""
     for name in ("output", "message", "content"):
         body = value_of(body, name) or b""
-    block = next(item for place, item in enumerate(_items(body)) if place == at)
+    block = next(item for place, item in enumerate(elements(body)) if place == at)
     return value_of(value_of(block, "toolUse") or b"{}", "input") or b"{}"
-
-
-def _items(array: bytes) -> Iterator[bytes]:
-    """The elements of a JSON array, as they came."""
-    depth, start = 0, 1
-    for token in _TOKEN.finditer(array):
-        first = array[token.start()]
-        if first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-        if (depth == 1 and first == ord(",")) or depth == 0:
-            yield array[start : token.start()].strip()
-            start = token.end()
 
 
 def _cited_text(block: dict[str, Any]) -> list[str]:

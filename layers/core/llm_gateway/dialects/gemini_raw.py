@@ -5,12 +5,10 @@ tool goes to the caller as it stands in the answer, less the white space between
 """
 
 import re
-from collections.abc import Iterator
 
-from llm_gateway.dialects.json_splice import value_of
+from llm_gateway.dialects.json_splice import elements, value_of
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_TOKEN = re.compile(_STRING + rb"|[{}\[\],]", re.DOTALL)
 _SPACED = re.compile(rb"(" + _STRING + rb")|[ \t\r\n]+", re.DOTALL)
 
 Arguments = dict[tuple[int, int], str]
@@ -20,10 +18,10 @@ Arguments = dict[tuple[int, int], str]
 def function_arguments(answer: bytes) -> Arguments:
     """The arguments of every function call in a `GenerateContentResponse`, as JSON text; `{}` where there are none."""
     found: Arguments = {}
-    for at, candidate in enumerate(_items(value_of(answer, "candidates"))):
+    for at, candidate in enumerate(elements(value_of(answer, "candidates") or b"")):
         content = value_of(candidate, "content")
         parts = value_of(content, "parts") if content and content.startswith(b"{") else None
-        for position, part in enumerate(_items(parts)):
+        for position, part in enumerate(elements(parts or b"")):
             call = value_of(part, "functionCall") if part.startswith(b"{") else None
             if call is None or not call.startswith(b"{"):
                 continue
@@ -36,21 +34,3 @@ def function_arguments(answer: bytes) -> Arguments:
 def compact(json: bytes) -> bytes:
     """JSON text without the white space between its tokens; every token keeps its bytes."""
     return _SPACED.sub(lambda match: match.group(1) or b"", json)
-
-
-def _items(array: bytes | None) -> Iterator[bytes]:
-    """The elements of a JSON array, each as its bytes."""
-    if array is None or not array.startswith(b"["):
-        return
-    depth = 0
-    start = 1
-    for token in _TOKEN.finditer(array):
-        first = array[token.start()]
-        if first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-        if (first == ord(",") and depth == 1) or depth == 0:
-            if item := array[start : token.start()].strip():
-                yield item
-            start = token.end()

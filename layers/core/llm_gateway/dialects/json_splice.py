@@ -3,7 +3,7 @@
 A body that is parsed and written again loses what the parser did not keep: integers past 64 bits, the
 spelling of floats, a repeated key, the order of members. So the gateway reads a parsed copy and edits the original.
 
-Every function takes the bytes of a valid JSON object (`orjson.loads` accepted it) and returns such bytes.
+Every function takes bytes that `orjson.loads` accepted: an object and, in `elements`, an array.
 Grammar: https://www.rfc-editor.org/rfc/rfc8259
 """
 
@@ -105,6 +105,24 @@ def value_of(body: bytes, name: str) -> bytes | None:
         if member.name == name:
             last = member
     return None if last is None else body[last.start : last.end]
+
+
+def elements(array: bytes) -> Iterator[bytes]:
+    """The elements of a JSON array, each as its bytes. What is no array has none."""
+    if not array.startswith(b"["):
+        return
+    depth = 0
+    start = 1
+    for token in _TOKEN.finditer(array):
+        first = array[token.start()]
+        if first in b"{[":
+            depth += 1
+        elif first in b"}]":
+            depth -= 1
+        if (first == ord(",") and depth == 1) or depth == 0:
+            if element := array[start : token.start()].strip():
+                yield element
+            start = token.end()
 
 
 def _without_trailing_space(body: bytes, end: int) -> int:

@@ -104,7 +104,8 @@ class HttpResponse(Protocol):
 
 class HttpClient(Protocol):
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Raises `UpstreamUnreachable` (name, connection, TLS), `UpstreamTimeout` (connect, first byte), `UpstreamCut`.
+        """Raises `UpstreamUnreachable` (name, connection, TLS), `UpstreamTimeout` (connect, first byte), `UpstreamCut`,
+        and `UpstreamMalformed` for a peer that does not speak HTTP.
 
         Never follows a redirect, keeps connections alive, verifies certificates. Being cancelled closes the connection.
         A request that a stale kept-alive connection swallowed (closed by the peer before any byte of an answer) is sent

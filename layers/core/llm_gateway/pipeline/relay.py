@@ -44,7 +44,7 @@ class StreamRelay:
         held: list[bytes] = []
         while not self._translator.started and not self._ended:
             held.append(await self._next())
-        self.first_content_at = time.perf_counter()
+        self.first_content_at = self._content_at = time.perf_counter()
         self._held = b"".join(held)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
@@ -76,7 +76,7 @@ class StreamRelay:
                 raise UpstreamTimeout("The provider sent nothing but comments until the time for a first token was up.")
         elif has_content:
             self._content_at = now
-        elif now - max(self._content_at, self.first_content_at or 0.0) > self._timeouts.idle_s:
+        elif now - self._content_at > self._timeouts.idle_s:
             raise UpstreamTimeout("The provider sent nothing but comments for too long.")
 
     async def close(self) -> None:

@@ -12,8 +12,11 @@ import pytest
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry
-from llm_gateway.domain.ports import HttpClient, Ledger, Registry
+from llm_gateway.adapters.memory_scopes import MemoryScopes
+from llm_gateway.domain.ports import HttpClient, Ledger, Registry, Scopes
+from llm_gateway.local.tables import DUE_ATTRIBUTES, DUE_INDEX
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from tests.contract.engines import DynamoDBLocal, MotoServer, dynamodb_local_missing, dynamodb_local_required
@@ -127,15 +130,24 @@ def engine_url(request: pytest.FixtureRequest, engine: str) -> str:
     return url
 
 
+@pytest.fixture
+async def scopes(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> Scopes:
+    """Empty counters on each engine."""
+    if engine == "memory":
+        return MemoryScopes()
+    client = aws(engine_url(request, engine))
+    return DynamoDBScopes(client, await create_ledger_table(client))
+
+
 async def create_ledger_table(aws: AwsJsonClient) -> str:
-    return await _create_table(aws, {"pk": "HASH"})
+    return await _create_table(aws, {"pk": "HASH"}, index=True)
 
 
 async def create_registry_table(aws: AwsJsonClient) -> str:
     return await _create_table(aws, {"pk": "HASH", "sk": "RANGE"})
 
 
-async def _create_table(aws: AwsJsonClient, keys: dict[str, str]) -> str:
+async def _create_table(aws: AwsJsonClient, keys: dict[str, str], *, index: bool = False) -> str:
     """A table of its own for each test, so that they share an engine and nothing else."""
     name = f"table-{secrets.token_hex(6)}"
     await aws.call(
@@ -144,7 +156,11 @@ async def _create_table(aws: AwsJsonClient, keys: dict[str, str]) -> str:
             "TableName": name,
             "BillingMode": "PAY_PER_REQUEST",
             "KeySchema": [{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
-            "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"} for key in keys],
+            "AttributeDefinitions": [
+                *({"AttributeName": key, "AttributeType": "S"} for key in keys),
+                *(DUE_ATTRIBUTES if index else ()),
+            ],
+            **({"GlobalSecondaryIndexes": [DUE_INDEX]} if index else {}),
         },
     )
     return name

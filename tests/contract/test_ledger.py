@@ -168,3 +168,63 @@ async def test_nothing_of_the_open_record_shines_through(
     await ledger.open(replace(first, status="open"))
     assert await ledger.settle(last) is True
     assert await ledger.get(first.request_id) == last
+
+
+def abandoned(record: RequestRecord) -> RequestRecord:
+    return replace(record, status="abandoned", cost_usd=Decimal("0.5"))
+
+
+async def due(ledger: Ledger, now: float) -> list[str]:
+    return [request_id async for request_id in ledger.due(now)]
+
+
+async def test_only_an_open_record_is_abandoned(ledger: Ledger, opened: RequestRecord) -> None:
+    await ledger.open(opened)
+    assert await ledger.abandon(abandoned(opened)) is True
+    assert await ledger.abandon(abandoned(opened)) is True
+    assert await ledger.get(opened.request_id) == abandoned(opened)
+    assert await ledger.settle(settled(opened)) is True
+    assert await ledger.abandon(abandoned(opened)) is False
+    assert await ledger.get(opened.request_id) == settled(opened)
+
+
+async def test_what_was_never_opened_is_not_abandoned(ledger: Ledger, opened: RequestRecord) -> None:
+    assert await ledger.abandon(abandoned(opened)) is False
+    assert await ledger.get(opened.request_id) is None
+
+
+async def test_a_closed_record_takes_no_late_truth(ledger: Ledger, opened: RequestRecord) -> None:
+    await ledger.open(opened)
+    await ledger.abandon(abandoned(opened))
+    for _ in range(2):
+        await ledger.close(opened.request_id)
+    assert await ledger.settle(settled(opened)) is False
+    assert await ledger.get(opened.request_id) == abandoned(opened)
+
+
+async def test_closing_leaves_what_is_not_abandoned(ledger: Ledger, opened: RequestRecord) -> None:
+    await ledger.close(opened.request_id)
+    await ledger.open(opened)
+    await ledger.close(opened.request_id)
+    assert await ledger.settle(settled(opened)) is True
+
+
+async def test_due_is_what_is_open_past_its_time(ledger: Ledger) -> None:
+    at = 1_770_000_900
+    for name in ("late", "in time", "settled", "abandoned"):
+        await ledger.open(open_record(name, expires_at=at + (1 if name == "in time" else 0)))
+    await ledger.settle(settled(open_record("settled")))
+    await ledger.abandon(abandoned(open_record("abandoned")))
+    assert await due(ledger, at) == []
+    assert await due(ledger, at + 1) == ["late"]
+    assert sorted(await due(ledger, at + 2)) == ["in time", "late"]
+
+
+async def test_opened_again_with_less_reserved_says_so(ledger: Ledger, opened: RequestRecord) -> None:
+    await ledger.open(opened)
+    less = replace(opened, reserved_usd=Decimal("0.1"))
+    await ledger.open(less)
+    assert await ledger.get(opened.request_id) == less
+    await ledger.settle(settled(opened))
+    await ledger.open(opened)
+    assert await ledger.get(opened.request_id) == settled(opened)

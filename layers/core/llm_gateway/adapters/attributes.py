@@ -54,7 +54,8 @@ _TOKENS: Final = {
     "cached_audio": "cached_audio_tokens",
     "output_audio": "output_audio_tokens",
 }
-RECORD_ATTRIBUTES: Final = (*_TEXT, *_INTEGERS, *_MONEY, "stream", "tags", "usage", "attempts")
+_LISTS: Final = {"scopes": "scopes", "holds": "holds"}
+RECORD_ATTRIBUTES: Final = (*_TEXT, *_INTEGERS, *_MONEY, *_LISTS, "stream", "tags", "usage", "attempts")
 """Every attribute of a request item that the record owns; whatever else is on the item belongs to others."""
 
 _texts = attrgetter(*_TEXT.values())
@@ -133,6 +134,10 @@ def encode_record(record: RequestRecord) -> Item:
     for name, money in zip(_MONEY, _moneys(record), strict=True):
         if money is not None:
             item[name] = {"N": number(money)}
+    if record.scopes:
+        item["scopes"] = {"L": [{"S": scope} for scope in record.scopes]}
+    if record.holds:
+        item["holds"] = {"L": [{"S": tag} for tag in record.holds]}
     if record.tags:
         # A list of pairs and not a map: a map's names cannot be empty, and tags are other people's words.
         item["tags"] = {"L": [{"S": part} for pair in record.tags.items() for part in pair]}
@@ -157,6 +162,9 @@ def decode_record(item: Item) -> RequestRecord:
         fields[field] = int(Decimal(item[name]["N"])) if name in item else None
     for name, field in _MONEY.items():
         fields[field] = Decimal(item[name]["N"]) if name in item else None
+    for name, field in _LISTS.items():
+        if name in item:
+            fields[field] = tuple(each["S"] for each in item[name]["L"])
     if "tags" in item:
         parts = [part["S"] for part in item["tags"]["L"]]
         fields["tags"] = dict(zip(parts[::2], parts[1::2], strict=True))

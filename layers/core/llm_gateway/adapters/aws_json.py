@@ -122,16 +122,22 @@ class AwsJsonClient:
         self.calls: Counter[str] = Counter()
         self.capacity: dict[str, float] = {}
 
-    async def call(self, operation: str, payload: bytes | Mapping[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, operation: str, payload: bytes | Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """One operation, such as `PutItem`, with its JSON, and the JSON it answers.
+
+        A callable makes the JSON anew for each attempt.
 
         Throttling, server errors and transport failures are tried again with full jitter, so a write must be one
         that may happen twice. Raises `ConditionalCheckFailed`, `AwsError` for any other refusal, and
         `errors.Unavailable` where all attempts failed.
         """
-        body = self._encode(payload)
+        body = b"" if callable(payload) else self._encode(payload)
         failure: Exception | None = None
         for attempt in range(self._attempts):
+            if callable(payload):
+                body = self._encode(payload())
             if attempt:
                 await self._sleep(self._jitter() * min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempt))
             try:

@@ -1,11 +1,14 @@
-"""The ledger in DynamoDB: one item per request, two writes in its life.
+"""The ledger in DynamoDB: one item per request, two writes in its life. docs/ledger.md has the whole scheme.
 
-Table: partition key `pk` (string), time to live on `ttl`. Conditions and their return of the old item:
-https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html
+Table: partition key `pk` (string), time to live on `ttl`, sparse index `due`. Conditions and their return of the old
+item: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html
 """
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
+from zlib import crc32
 
 from llm_gateway.adapters.attributes import (
     RECORD_ATTRIBUTES,
@@ -21,10 +24,16 @@ from llm_gateway.errors import InternalFailure
 _DAY_S: Final = 86_400
 # Placeholders for every name: `status`, `usage`, `key`, `user` and more are reserved words in an expression.
 _SETTLED_BY: Final = "settled_by"
-_PLACEHOLDERS: Final = tuple((name, f"#{name}", f":{name}") for name in (*RECORD_ATTRIBUTES, "ttl", _SETTLED_BY))
+_DUE: Final = "due"
+_PLACEHOLDERS: Final = tuple((name, f"#{name}", f":{name}") for name in (*RECORD_ATTRIBUTES, "ttl", _SETTLED_BY, _DUE))
 _NAMES: Final = {placeholder: name for name, placeholder, _ in _PLACEHOLDERS}
-_UNSETTLED: Final = {":open": {"S": "open"}, ":abandoned": {"S": "abandoned"}}
-_SETTLE_CONDITION: Final = "attribute_not_exists(pk) OR #status IN (:open, :abandoned)"
+_OPEN: Final = {":was_open": {"S": "open"}}
+_UNSETTLED: Final = {**_OPEN, ":was_abandoned": {"S": "abandoned"}}
+_SETTLE_CONDITION: Final = (
+    "attribute_not_exists(pk) OR #status = :was_open OR (#status = :was_abandoned AND attribute_not_exists(closed))"
+)
+_SHARDS: Final = 8
+"""Of the index: a partition of it takes 1,000 writes a second."""
 
 
 class DynamoDBLedger:
@@ -43,13 +52,19 @@ class DynamoDBLedger:
         payload = {
             "TableName": self._table,
             "Item": self._item(record),
-            "ConditionExpression": "attribute_not_exists(pk)",
+            # Our own may be there: from an attempt whose answer was lost, or with more reserved than fits.
+            "ConditionExpression": "attribute_not_exists(pk) OR (#status = :open AND #at = :at AND key_id = :key)",
+            "ExpressionAttributeNames": {"#status": "status", "#at": "at"},
+            "ExpressionAttributeValues": {
+                ":open": {"S": "open"},
+                ":at": {"N": str(record.at_ms)},
+                ":key": {"S": record.key_id or ""},
+            },
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         try:
             await self._aws.call("PutItem", payload)
         except ConditionalCheckFailed as error:
-            # Ours, written by an attempt whose answer was lost: that is what opening it again means.
             if not _same_request(error.item, record):
                 raise InternalFailure("The request's id is taken by another request.") from error
 
@@ -57,11 +72,38 @@ class DynamoDBLedger:
         """Raises `errors.Unavailable`."""
         settled_by = secrets.token_urlsafe(8)
         try:
-            await self._aws.call("UpdateItem", self._settlement(record, settled_by))
+            await self._aws.call("UpdateItem", self._change(record, settled_by, _SETTLE_CONDITION, _UNSETTLED))
         except ConditionalCheckFailed as error:
             # An attempt of this very call may have been committed and its answer lost: then the mark is ours.
             return error.item is not None and error.item.get(_SETTLED_BY) == {"S": settled_by}
         return True
+
+    async def abandon(self, record: RequestRecord) -> bool:
+        """Raises `errors.Unavailable`."""
+        try:
+            await self._aws.call("UpdateItem", self._change(record, None, "#status = :was_open", _OPEN))
+        except ConditionalCheckFailed as error:
+            return error.item is not None and error.item["status"] == {"S": "abandoned"}
+        return True
+
+    async def close(self, request_id: str) -> None:
+        """Raises `errors.Unavailable`."""
+        payload = {
+            "TableName": self._table,
+            "Key": request_key(request_id),
+            "UpdateExpression": "SET closed = :true",
+            "ConditionExpression": "#status = :abandoned",
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": {":true": {"BOOL": True}, ":abandoned": {"S": "abandoned"}},
+        }
+        with suppress(ConditionalCheckFailed):  # it was settled meanwhile
+            await self._aws.call("UpdateItem", payload)
+
+    async def due(self, now: float) -> AsyncIterator[str]:
+        """Raises `errors.Unavailable`."""
+        for shard in range(_SHARDS):
+            async for key in query_due(self._aws, self._table, f"open#{shard}", now):
+                yield key.removeprefix("req#")
 
     async def get(self, request_id: str) -> RequestRecord | None:
         """Reads what was written last. Raises `errors.Unavailable`."""
@@ -74,13 +116,16 @@ class DynamoDBLedger:
     def _item(self, record: RequestRecord) -> Item:
         item = encode_record(record)
         item["ttl"] = {"N": str(record.at_ms // 1000 + self._retention_s)}
+        if record.status == "open":
+            item[_DUE] = {"S": f"open#{crc32(record.request_id.encode()) % _SHARDS}"}
         return item
 
-    def _settlement(self, record: RequestRecord, settled_by: str) -> dict[str, Any]:
+    def _change(self, record: RequestRecord, settled_by: str | None, condition: str, known: Item) -> dict[str, Any]:
         """One update that makes the item say what the record says: what it leaves out goes, and nothing else."""
         item = self._item(record)
-        item[_SETTLED_BY] = {"S": settled_by}
-        values: Item = dict(_UNSETTLED)
+        if settled_by is not None:
+            item[_SETTLED_BY] = {"S": settled_by}
+        values: Item = dict(known)
         present: list[str] = []
         absent: list[str] = []
         for name, placeholder, value in _PLACEHOLDERS:
@@ -97,11 +142,29 @@ class DynamoDBLedger:
             "TableName": self._table,
             "Key": {"pk": item["pk"]},
             "UpdateExpression": update,
-            "ConditionExpression": _SETTLE_CONDITION,
+            "ConditionExpression": condition,
             "ExpressionAttributeNames": _NAMES,
             "ExpressionAttributeValues": values,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
+
+
+async def query_due(aws: AwsJsonClient, table: str, shard: str, before: float) -> AsyncIterator[str]:
+    """Keys (`pk`) of the index `due`, whose `expires` is less than `before`, earliest first."""
+    payload: dict[str, Any] = {
+        "TableName": table,
+        "IndexName": _DUE,
+        "KeyConditionExpression": "due = :due AND expires < :before",
+        "ExpressionAttributeValues": {":due": {"S": shard}, ":before": {"N": str(int(before))}},
+    }
+    while True:
+        page = await aws.call("Query", payload)
+        for item in page["Items"]:
+            yield item["pk"]["S"]
+        last = page.get("LastEvaluatedKey")
+        if not last:
+            return
+        payload["ExclusiveStartKey"] = last
 
 
 def _same_request(item: Item | None, record: RequestRecord) -> bool:

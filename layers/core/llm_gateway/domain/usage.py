@@ -79,6 +79,10 @@ class RequestRecord:
     usage: Usage = field(default_factory=Usage)
     cost_usd: Decimal | None = None
     reserved_usd: Decimal | None = None
+    scopes: tuple[str, ...] = ()
+    """Ids of the scopes that hold something for this request."""
+    holds: tuple[str, ...] = ()
+    """The tags of those holds, once settled."""
     price_version: str | None = None
     latency_ms: int | None = None
     ttft_ms: int | None = None

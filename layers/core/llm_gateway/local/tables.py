@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 
 TTL_ATTRIBUTE = "ttl"
 
+DUE_INDEX: Any = {
+    "IndexName": "due",
+    "KeySchema": [
+        {"AttributeName": "due", "KeyType": "HASH"},
+        {"AttributeName": "expires", "KeyType": "RANGE"},
+    ],
+    "Projection": {"ProjectionType": "KEYS_ONLY"},
+}
+"""The Ledger's sparse index of what the sweep has to look at: docs/ledger.md."""
+DUE_ATTRIBUTES: Any = (
+    {"AttributeName": "due", "AttributeType": "S"},
+    {"AttributeName": "expires", "AttributeType": "N"},
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
@@ -23,12 +37,13 @@ class TableShape:
     sorted: bool = False
     expires: bool = False
     stream: bool = False
+    due: bool = False
 
 
 def shapes(settings: Settings) -> tuple[TableShape, ...]:
     return (
         TableShape(settings.registry_table, sorted=True),
-        TableShape(settings.ledger_table, expires=True, stream=True),
+        TableShape(settings.ledger_table, expires=True, stream=True, due=True),
         TableShape(settings.usage_table, sorted=True),
         TableShape(settings.cache_table, expires=True),
     )
@@ -37,6 +52,9 @@ def shapes(settings: Settings) -> tuple[TableShape, ...]:
 def create_tables(dynamodb: "DynamoDBClient", settings: Settings) -> list[str]:
     """Makes what is missing and returns its names; leaves what is there. Raises `botocore.exceptions.ClientError`."""
     made = [shape.name for shape in shapes(settings) if create_table(dynamodb, shape)]
+    for shape in shapes(settings):
+        if shape.due and shape.name not in made:
+            _add_index(dynamodb, shape.name)
     for shape in shapes(settings):
         if shape.name in made:
             dynamodb.get_waiter("table_exists").wait(TableName=shape.name, WaiterConfig={"Delay": 1})
@@ -61,10 +79,24 @@ def definition(shape: TableShape) -> Any:
     return {
         "TableName": shape.name,
         "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in keys],
+        "AttributeDefinitions": [
+            *({"AttributeName": name, "AttributeType": "S"} for name in keys),
+            *(DUE_ATTRIBUTES if shape.due else ()),
+        ],
         "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()],
         **({"StreamSpecification": stream} if shape.stream else {}),
+        **({"GlobalSecondaryIndexes": [DUE_INDEX]} if shape.due else {}),
     }
+
+
+def _add_index(dynamodb: "DynamoDBClient", table: str) -> None:
+    """For data that an earlier version of the gateway left: its table has no index yet."""
+    if not dynamodb.describe_table(TableName=table)["Table"].get("GlobalSecondaryIndexes"):
+        dynamodb.update_table(
+            TableName=table,
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}, *DUE_ATTRIBUTES],
+            GlobalSecondaryIndexUpdates=[{"Create": DUE_INDEX}],
+        )
 
 
 def expire(dynamodb: "DynamoDBClient", table: str) -> None:

@@ -1,0 +1,245 @@
+"""Limits and budgets in DynamoDB: one item per scope, every operation one conditional update. See docs/ledger.md.
+
+Update and condition expressions:
+https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+from zlib import crc32
+
+from llm_gateway.adapters.attributes import AttributeValue, Item, number
+from llm_gateway.adapters.aws_json import AwsJsonClient, ConditionalCheckFailed
+from llm_gateway.adapters.dynamodb_ledger import query_due
+from llm_gateway.adapters.scope_attributes import (
+    hold_name,
+    level_of,
+    old_counters,
+    stored_hold,
+    stored_holds,
+    write_hold,
+)
+from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold, hard_room
+
+_SHARDS: Final = 8
+_LIVE: Final = "#r.g = :tag AND attribute_not_exists(#r.x)"
+
+
+class DynamoDBScopes:
+    """`ports.Scopes` on the Ledger table."""
+
+    def __init__(self, aws: AwsJsonClient, table: str) -> None:
+        self._aws = aws
+        self._table = table
+        self._last_minute: dict[str, int] = {}
+        """By scope, the last minute this process counted in: it takes that minute's counters away with it."""
+
+    async def reserve(self, request_id: str, hold: Hold, policy: Policy, now: float) -> Grant | Refusal:
+        name = hold_name(request_id)
+        tags: list[str] = []
+
+        def attempt() -> dict[str, Any]:
+            tags.append(secrets.token_urlsafe(4))
+            return self._reservation(name, hold, policy, tags[-1], now)
+
+        try:
+            answer = await self._aws.call("UpdateItem", attempt)
+        except ConditionalCheckFailed as error:
+            item = error.item or {}
+            held = stored_hold(name, hold.scope, item[name]) if name in item else None
+            level = level_of(item, hold.minute, hold.labels)
+            if held is not None and held.tag in tags:
+                return Grant(level, held.tag)
+            stale = tuple(each.request_id for each in stored_holds(hold.scope, item) if _is_stale(each, now))
+            return Refusal(level, stale)
+        return Grant(level_of(answer["Attributes"], hold.minute, hold.labels), tags[-1])
+
+    async def cancel(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
+        del now
+        update = _Update(hold_name(request_id))
+        update.add("f", -1)
+        update.add(f"n#{hold.minute}", -1)
+        update.add(f"t#{hold.minute}", -hold.tokens)
+        for label in hold.labels:
+            update.add(f"c#{label}", -hold.usd)
+        await self._end(hold.scope, update, tag, _LIVE)
+
+    async def settle(
+        self, request_id: str, hold: Hold, tag: str, cost: Decimal, tokens: int, now: float
+    ) -> Level | None:
+        update = _Update(hold_name(request_id))
+        update.add("f", -1)
+        if hold.minute >= int(now) // 60 - 1:
+            # Older minutes may have been pruned, and nothing is admitted by them any more.
+            update.add(f"t#{hold.minute}", tokens - hold.tokens)
+        for label in hold.labels:
+            update.add(f"c#{label}", cost - hold.usd)
+            update.add(f"s#{label}", cost)
+        answer, item = await self._end(hold.scope, update, tag, _LIVE)
+        if answer is not None:
+            return level_of(answer, hold.minute, hold.labels)
+        name = hold_name(request_id)
+        held = stored_hold(name, hold.scope, item[name]) if name in item else None
+        if held is None or held.tag != tag or held.charged is None:
+            return None
+        return await self._settle_late(request_id, hold, tag, cost - held.charged)
+
+    async def abandon(self, request_id: str, hold: Hold, tag: str, charge: Decimal, now: float) -> None:
+        update = _Update(hold_name(request_id), removes=False)
+        update.set("#r.x = :x", ":x", {"N": number(charge)})
+        update.set("#r.z = :z", ":z", {"N": str(int(now))})
+        update.add("f", -1)
+        for label in hold.labels:
+            update.add(f"c#{label}", charge - hold.usd)
+            update.add(f"s#{label}", charge)
+        await self._end(hold.scope, update, tag, _LIVE)
+
+    async def forget(self, request_id: str, scope: Scope) -> None:
+        payload = {
+            "TableName": self._table,
+            "Key": _key(scope),
+            "UpdateExpression": "REMOVE #r",
+            "ConditionExpression": "attribute_exists(#r.x)",
+            "ExpressionAttributeNames": {"#r": hold_name(request_id)},
+        }
+        try:
+            await self._aws.call("UpdateItem", payload)
+        except ConditionalCheckFailed:
+            return
+
+    async def holds(self, scope: Scope) -> Sequence[StoredHold]:
+        return list(stored_holds(scope, await self._read(scope)))
+
+    async def level(self, scope: Scope, minute: int, labels: Sequence[str]) -> Level:
+        return level_of(await self._read(scope), minute, labels)
+
+    async def scopes(self) -> AsyncIterator[Scope]:
+        for shard in range(_SHARDS):
+            async for key in query_due(self._aws, self._table, f"scope#{shard}", 1):
+                yield Scope.of(key.removeprefix("scope#"))
+
+    async def prune(self, scope: Scope, now: float) -> int:
+        old = old_counters(await self._read(scope), now)
+        if old:
+            names = {f"#{index}": name for index, name in enumerate(old)}
+            payload = {
+                "TableName": self._table,
+                "Key": _key(scope),
+                "UpdateExpression": f"REMOVE {','.join(names)}",
+                "ExpressionAttributeNames": names,
+            }
+            await self._aws.call("UpdateItem", payload)
+        return len(old)
+
+    def _reservation(self, name: str, hold: Hold, policy: Policy, tag: str, now: float) -> dict[str, Any]:
+        update = _Update(name, removes=False)
+        update.set("#r = :r", ":r", write_hold(hold, tag))
+        update.set("due = :due", ":due", {"S": f"scope#{crc32(hold.scope.id.encode()) % _SHARDS}"})
+        update.set("expires = :zero", ":zero", {"N": "0"})
+        update.add("f", 1)
+        requests = update.add(f"n#{hold.minute}", 1)
+        tokens = update.add(f"t#{hold.minute}", hold.tokens)
+        conditions = ["attribute_not_exists(#r)"]
+        if not policy.shadow:
+            conditions += update.room("#f", policy.parallel, 1)
+            conditions += update.room(requests, policy.rpm, 1)
+            conditions += update.room(tokens, policy.tpm, hold.tokens)
+        for label in hold.labels:
+            committed = update.add(f"c#{label}", hold.usd)
+            conditions += update.room(committed, hard_room(policy, label, now), hold.usd)
+        last = self._last_minute.get(hold.scope.id, hold.minute)
+        if last < hold.minute - 1:
+            update.remove(f"n#{last}")
+            update.remove(f"t#{last}")
+        if last != hold.minute or hold.scope.id not in self._last_minute:
+            self._last_minute[hold.scope.id] = hold.minute
+        return self._payload(hold.scope, update, " AND ".join(conditions))
+
+    async def _settle_late(self, request_id: str, hold: Hold, tag: str, correction: Decimal) -> Level | None:
+        update = _Update(hold_name(request_id))
+        for label in hold.labels:
+            update.add(f"c#{label}", correction)
+            update.add(f"s#{label}", correction)
+        answer, _ = await self._end(hold.scope, update, tag, "#r.g = :tag AND attribute_exists(#r.x)")
+        return None if answer is None else level_of(answer, hold.minute, hold.labels)
+
+    async def _end(self, scope: Scope, update: "_Update", tag: str, condition: str) -> tuple[Item | None, Item]:
+        """The counters it touched, or None and the item as it is."""
+        update.values[":tag"] = {"S": tag}
+        try:
+            answer = await self._aws.call("UpdateItem", self._payload(scope, update, condition))
+        except ConditionalCheckFailed as error:
+            return None, error.item or {}
+        return answer.get("Attributes", {}), {}
+
+    def _payload(self, scope: Scope, update: "_Update", condition: str) -> dict[str, Any]:
+        return {
+            "TableName": self._table,
+            "Key": _key(scope),
+            "UpdateExpression": update.expression(),
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": update.names,
+            "ExpressionAttributeValues": update.values,
+            "ReturnValues": "UPDATED_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    async def _read(self, scope: Scope) -> Item:
+        answer = await self._aws.call("GetItem", {"TableName": self._table, "Key": _key(scope), "ConsistentRead": True})
+        item: Item = answer.get("Item", {})
+        return item
+
+
+class _Update:
+    """One update expression under construction. `#r` is the hold, which goes unless `removes` is false."""
+
+    def __init__(self, hold: str, *, removes: bool = True) -> None:
+        self.names: dict[str, str] = {"#r": hold}
+        self.values: dict[str, AttributeValue] = {}
+        self._sets: list[str] = []
+        self._adds: list[str] = []
+        self._removes: list[str] = ["#r"] if removes else []
+
+    def set(self, clause: str, placeholder: str, value: AttributeValue) -> None:
+        self._sets.append(clause)
+        self.values[placeholder] = value
+
+    def add(self, name: str, amount: int | Decimal) -> str:
+        """The name's placeholder."""
+        placeholder = self._name(name)
+        value = f":v{placeholder[1:]}"
+        self._adds.append(f"{placeholder} {value}")
+        self.values[value] = {"N": number(amount) if isinstance(amount, Decimal) else str(amount)}
+        return placeholder
+
+    def remove(self, name: str) -> None:
+        self._removes.append(self._name(name))
+
+    def room(self, placeholder: str, limit: int | Decimal | None, asked: int | Decimal) -> Sequence[str]:
+        """The condition that `asked` more stays within `limit`; a counter that is not there yet is zero."""
+        if limit is None:
+            return ()
+        room = Decimal(limit) - Decimal(asked)
+        value = f":m{placeholder[1:]}"
+        self.values[value] = {"N": number(room)}
+        bound = f"{placeholder} <= {value}"
+        return (f"(attribute_not_exists({placeholder}) OR {bound})" if room >= 0 else bound,)
+
+    def expression(self) -> str:
+        clauses: Mapping[str, list[str]] = {"SET": self._sets, "REMOVE": self._removes, "ADD": self._adds}
+        return " ".join(f"{verb} {','.join(parts)}" for verb, parts in clauses.items() if parts)
+
+    def _name(self, name: str) -> str:
+        placeholder = "#f" if name == "f" else f"#n{len(self.names)}"
+        self.names[placeholder] = name
+        return placeholder
+
+
+def _is_stale(stored: StoredHold, now: float) -> bool:
+    return stored.charged is None and stored.hold.expires_at < now
+
+
+def _key(scope: Scope) -> Item:
+    return {"pk": {"S": f"scope#{scope.id}"}}

@@ -18,6 +18,7 @@ from typing import cast
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.cached_registry import CachedRegistry
 from llm_gateway.adapters.cached_secrets import CachedSecrets
+from llm_gateway.adapters.dynamodb_answers import DynamoDBAnswers
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.memory import MemorySecrets
@@ -91,6 +92,7 @@ async def _consumption(url: str) -> dict[str, Consumed]:
         CachedRegistry(registry),
         DynamoDBLedger(aws, settings.ledger_table),
         CachedSecrets(MemorySecrets({f"{settings.stack}/provider/bench": PROVIDER_KEY})),
+        DynamoDBAnswers(aws, settings.cache_table),
     )
     log = RequestLog(open_logger(settings.log_level, settings.log_format))
     app = cast("App", assemble(settings, stores, http, log))

@@ -132,6 +132,7 @@ def records() -> st.SearchStrategy[RequestRecord]:
         reserved_usd=st.none() | _money,
         scopes=st.lists(_text, max_size=3).map(tuple),
         holds=st.lists(_text, max_size=3).map(tuple),
+        over_limits=st.lists(_text, max_size=3).map(tuple),
         price_version=_maybe_text,
         latency_ms=st.none() | _count,
         ttft_ms=st.none() | _count,

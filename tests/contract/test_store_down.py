@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from llm_gateway.adapters.aws_json import AwsJsonClient
+from llm_gateway.adapters.dynamodb_answers import DynamoDBAnswers
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.domain.ports import RegistryEntry
+from llm_gateway.domain.ports import AnswerClaim, RegistryEntry
 from llm_gateway.errors import Unavailable
 from tests.contract.conftest import AwsClients, create_ledger_table
 from tests.contract.engines import DynamoDBLocal
@@ -50,11 +51,16 @@ async def test_every_method(request: pytest.FixtureRequest, aws: AwsClients, whe
     url = request.getfixturevalue(where)
     ledger = DynamoDBLedger(aws(url, **IMPATIENT), "ledger")
     registry = DynamoDBRegistry(aws(url, **IMPATIENT), "registry")
+    answers = DynamoDBAnswers(aws(url, **IMPATIENT), "cache")
+    claim = AnswerClaim("key#one", "req_1", "print", 1, 2)
     secrets = SecretsManagerStore(aws(url, "secretsmanager", **IMPATIENT))
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: ledger.open(open_record("one")),
         lambda: ledger.settle(plain_record("one")),
         lambda: ledger.get("one"),
+        lambda: answers.begin(claim),
+        lambda: answers.finish(claim, None, 3),
+        lambda: answers.release(claim),
         registry.load_catalog,
         lambda: registry.put_entry(RegistryEntry("team", "search", {})),
         lambda: registry.delete_entry("team", "search"),

@@ -256,6 +256,33 @@ async def test_async_clients_in_parallel(served: GatewayProcess, upstream: OpenA
         assert await asyncio.gather(*(one(number) for number in range(20))) == ["a b c d"] * 20
 
 
+def test_an_idempotency_key_makes_one_call_of_two(
+    client: openai.OpenAI, served: GatewayProcess, upstream: OpenAIUpstream
+) -> None:
+    """The SDK sends no key by itself, not even when it retries; with one in `extra_headers` its retries are covered too."""
+    upstream.script("small-1", ChatStream(text="kept as it was"))
+    retrying = client.with_options(max_retries=5)
+    before = len(upstream.requests)
+    texts, ids = [], []
+    for _ in range(2):
+        raw = retrying.chat.completions.with_raw_response.create(
+            model="fast", messages=HELLO, stream=True, extra_headers={"Idempotency-Key": "order-66"}
+        )
+        texts.append("".join(chunk.choices[0].delta.content or "" for chunk in raw.parse()))
+        ids.append((raw.headers["x-request-id"], raw.headers.get("x-gateway-original-request-id")))
+    assert texts == ["kept as it was"] * 2
+    (first, _), (second, original) = ids
+    assert original == first != second
+    assert len(upstream.requests) == before + 1
+    assert Decimal(entry(served, first)["cost_usd"]) > 0
+    assert "idempotency-key" not in upstream.last().headers
+    with pytest.raises(openai.UnprocessableEntityError) as reused:
+        client.chat.completions.create(
+            model="fast", messages=[*HELLO, *HELLO], extra_headers={"Idempotency-Key": "order-66"}
+        )
+    assert reused.value.code == "idempotency_key_reused"
+
+
 def test_embeddings(client: openai.OpenAI, served: GatewayProcess) -> None:
     raw = client.embeddings.with_raw_response.create(model="echo:vectors", input=["alpha", "beta"])
     answer = raw.parse()

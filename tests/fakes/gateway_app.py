@@ -16,7 +16,8 @@ import uvicorn
 
 from llm_gateway.adapters.cached_registry import CachedRegistry
 from llm_gateway.adapters.cached_secrets import CachedSecrets
-from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry, MemorySecrets
+from llm_gateway.adapters.memory import MemoryAnswers, MemoryLedger, MemoryRegistry, MemorySecrets
+from llm_gateway.adapters.memory_scopes import MemoryScopes
 from llm_gateway.bootstrap import Stores, assemble
 from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
@@ -30,7 +31,7 @@ KEY = "sk-test-admin"
 
 
 class GatewayApp:
-    """`secrets` are by provider; `overrides` go to `Settings`. `ledger` and `secret_store` can be reached into."""
+    """`secrets` are by provider; `overrides` go to `Settings`. `ledger`, `answers` and `secret_store` can be reached into."""
 
     def __init__(
         self,
@@ -38,17 +39,23 @@ class GatewayApp:
         *,
         secrets: Mapping[str, str] | None = None,
         ledger: Any = None,
+        answers: Any = None,
+        scopes: Any = None,
         authorizers: Mapping[str, Authorizer] | None = None,
         **overrides: Any,
     ) -> None:
         parsed = parse_config(config, "gateway.toml")
         admin = VirtualKey(lookup_id(KEY), "admin", hash_key(KEY), role="admin")
         self.ledger = MemoryLedger() if ledger is None else ledger
+        self.answers = MemoryAnswers() if answers is None else answers
+        self.scopes = MemoryScopes() if scopes is None else scopes
         self.secret_store = MemorySecrets(
             {f"llm-gateway/provider/{name}": secret for name, secret in (secrets or {}).items()}
         )
         registry = MemoryRegistry(entries(parsed), [admin, *(key for _, key in keys(parsed))])
-        stores = Stores(CachedRegistry(registry), self.ledger, CachedSecrets(self.secret_store))
+        stores = Stores(
+            CachedRegistry(registry), self.ledger, CachedSecrets(self.secret_store), self.answers, self.scopes
+        )
         log = RequestLog(open_logger("ERROR", "text"))
         self.app = assemble(Settings(**overrides), stores, open_client(), log, authorizers)
         self._socket = socket.create_server(("127.0.0.1", 0))

@@ -197,6 +197,7 @@ def test_the_gateway_may_do_only_what_it_does() -> None:
         ),
         "ReadRegistry": ({"dynamodb:GetItem", "dynamodb:Query"}, ["RegistryTable.Arn"]),
         "KeepLedger": ({"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}, ["LedgerTable.Arn"]),
+        "KeepAnswers": ({"dynamodb:PutItem", "dynamodb:UpdateItem"}, ["CacheTable.Arn"]),
         "ReadProviderKeys": (
             {"secretsmanager:GetSecretValue"},
             [

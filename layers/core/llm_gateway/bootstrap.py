@@ -10,27 +10,33 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.cached_registry import CachedRegistry
 from llm_gateway.adapters.cached_secrets import CachedSecrets
+from llm_gateway.adapters.dynamodb_answers import DynamoDBAnswers
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.api.app import ApiOptions, create_app
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.dialects.loading import Dialects
-from llm_gateway.domain.ports import HttpClient, Ledger, Registry
+from llm_gateway.domain.ports import AnswerStore, HttpClient, Ledger, Registry, Scopes
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.metering.prices import PriceBook
 from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.observability.metrics import KnownModels, RequestMetrics
 from llm_gateway.observability.tracing import open_tracer
 from llm_gateway.pipeline.accounts import Accounts
+from llm_gateway.pipeline.admission import Admission
 from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher, RefreshableSecrets
 from llm_gateway.pipeline.gateway import Gateway
+from llm_gateway.pipeline.idempotency import Idempotency
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.pricing import BookPricing
+from llm_gateway.pipeline.repair import Repair
+from llm_gateway.pipeline.reservations import Reservations
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
 from llm_gateway.upstream.client import UpstreamClient, open_client
@@ -61,6 +67,8 @@ class Stores:
     registry: Registry
     ledger: Ledger
     secrets: RefreshableSecrets
+    answers: AnswerStore
+    scopes: Scopes
 
 
 class LambdaApp:
@@ -120,6 +128,8 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         registry=CachedRegistry(DynamoDBRegistry(dynamodb, settings.registry_table), warn=log.warn),
         ledger=DynamoDBLedger(dynamodb, settings.ledger_table),
         secrets=CachedSecrets(SecretsManagerStore(aws("secretsmanager")), warn=log.warn),
+        answers=DynamoDBAnswers(dynamodb, settings.cache_table),
+        scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
     role = RoleCredentials(os.environ, http)
@@ -151,12 +161,18 @@ def assemble(
     )
     choice = ModelChoice(dispatcher)
     book = PriceBook(load_prices, price_version())
+    pricing = BookPricing(book)
+    repair = Repair(stores.ledger, stores.scopes, lambda: catalog.latest.abandoned if catalog.latest else "charge")
     gateway = Gateway(
         auth=Authenticator(stores.registry, settings.auth),
         catalog=catalog,
         choice=choice,
         dispatcher=dispatcher,
-        accounts=Accounts(stores.ledger, BookPricing(book), log.lost),
+        accounts=Accounts(stores.ledger, pricing, log.lost),
+        admission=Admission(
+            Reservations(stores.ledger, stores.scopes, repair, log.budget_alert, log.scope_lost), pricing
+        ),
+        idempotency=Idempotency(stores.answers, log.warn),
         report=_reports(settings, log, catalog),
         debug=log.debug if settings.log_level.upper() == "DEBUG" else None,
         tracer=open_tracer(settings.xray_daemon if settings.tracing else None),

@@ -9,7 +9,10 @@ GatewayError                                  status  type                    co
 ├── PermissionDenied                          403     permission_error        (given)
 ├── NotFound                                  404     invalid_request_error   not_found
 │   └── ModelNotFound                         404     invalid_request_error   model_not_found
+├── IdempotencyConflict                       409     invalid_request_error   (given)
+├── IdempotencyKeyReused                      422     invalid_request_error   idempotency_key_reused
 ├── RateLimited                               429     rate_limit_error        rate_limit_exceeded
+│   └── QuotaExceeded                         429     insufficient_quota      insufficient_quota
 ├── InternalFailure                           500     server_error            internal_error
 ├── Unavailable                               503     server_error            service_unavailable
 └── UpstreamError                             (any)   provider's own          provider's own
@@ -123,10 +126,31 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class IdempotencyConflict(GatewayError):
+    """A request with this `Idempotency-Key` is known, and its answer cannot be given: not yet, or not any more."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = None
+
+
+class IdempotencyKeyReused(GatewayError):
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_key_reused"
+
+
 class RateLimited(GatewayError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(RateLimited):
+    """A budget has no room for the request: OpenAI's own words for it, which clients branch on."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
 
 
 class InternalFailure(GatewayError):

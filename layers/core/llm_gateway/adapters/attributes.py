@@ -54,12 +54,13 @@ _TOKENS: Final = {
     "cached_audio": "cached_audio_tokens",
     "output_audio": "output_audio_tokens",
 }
-_LISTS: Final = {"scopes": "scopes", "holds": "holds"}
+_LISTS: Final = {"scopes": "scopes", "holds": "holds", "over": "over_limits"}
 RECORD_ATTRIBUTES: Final = (*_TEXT, *_INTEGERS, *_MONEY, *_LISTS, "stream", "tags", "usage", "attempts")
 """Every attribute of a request item that the record owns; whatever else is on the item belongs to others."""
 
 _texts = attrgetter(*_TEXT.values())
 _integers = attrgetter(*_INTEGERS.values())
+_lists = attrgetter(*_LISTS.values())
 _moneys = attrgetter(*_MONEY.values())
 _tokens = attrgetter(*_TOKENS.values())
 
@@ -134,10 +135,9 @@ def encode_record(record: RequestRecord) -> Item:
     for name, money in zip(_MONEY, _moneys(record), strict=True):
         if money is not None:
             item[name] = {"N": number(money)}
-    if record.scopes:
-        item["scopes"] = {"L": [{"S": scope} for scope in record.scopes]}
-    if record.holds:
-        item["holds"] = {"L": [{"S": tag} for tag in record.holds]}
+    for name, texts in zip(_LISTS, _lists(record), strict=True):
+        if texts:
+            item[name] = {"L": [{"S": each} for each in texts]}
     if record.tags:
         # A list of pairs and not a map: a map's names cannot be empty, and tags are other people's words.
         item["tags"] = {"L": [{"S": part} for pair in record.tags.items() for part in pair]}

@@ -138,6 +138,6 @@ def _entry(item: Item) -> RegistryEntry:
 def _virtual_key(item: Item) -> VirtualKey:
     """Fields that a later version added are passed over; those it has not are the defaults."""
     document = {name: value for name, value in _document(item).items() if name in _KEY_FIELDS}
-    models = document.get("models")
-    document["models"] = None if models is None else tuple(models)
+    for patterns in ("models", "providers"):
+        document[patterns] = None if document.get(patterns) is None else tuple(document[patterns])
     return VirtualKey(key_id=item["sk"]["S"], **{name: value for name, value in document.items() if name != "key_id"})

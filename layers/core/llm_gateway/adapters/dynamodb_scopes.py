@@ -42,7 +42,7 @@ class DynamoDBScopes:
 
         def attempt() -> dict[str, Any]:
             tags.append(secrets.token_urlsafe(4))
-            return self._reservation(name, hold, policy, tags[-1], now)
+            return self._reservation(name, hold, policy, tags[-1])
 
         try:
             answer = await self._aws.call("UpdateItem", attempt)
@@ -133,7 +133,7 @@ class DynamoDBScopes:
             await self._aws.call("UpdateItem", payload)
         return len(old)
 
-    def _reservation(self, name: str, hold: Hold, policy: Policy, tag: str, now: float) -> dict[str, Any]:
+    def _reservation(self, name: str, hold: Hold, policy: Policy, tag: str) -> dict[str, Any]:
         update = _Update(name, removes=False)
         update.set("#r = :r", ":r", write_hold(hold, tag))
         update.set("due = :due", ":due", {"S": f"scope#{crc32(hold.scope.id.encode()) % _SHARDS}"})
@@ -148,7 +148,7 @@ class DynamoDBScopes:
             conditions += update.room(tokens, policy.tpm, hold.tokens)
         for label in hold.labels:
             committed = update.add(f"c#{label}", hold.usd)
-            conditions += update.room(committed, hard_room(policy, label, now), hold.usd)
+            conditions += update.room(committed, hard_room(policy, label), hold.usd)
         last = self._last_minute.get(hold.scope.id, hold.minute)
         if last < hold.minute - 1:
             update.remove(f"n#{last}")

@@ -1,11 +1,12 @@
 """The ports without AWS, for tests: the contract suite holds these and the real ones to the same semantics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from typing import Literal
 
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.domain.ports import Kind, RegistryEntry
+from llm_gateway.domain.ports import AnswerClaim, AnswerEntry, KeptAnswer, Kind, RegistryEntry
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import InternalFailure
 
@@ -15,18 +16,36 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.records: dict[str, RequestRecord] = {}
+        self._closed: set[str] = set()
 
     async def open(self, record: RequestRecord) -> None:
         held = self.records.setdefault(record.request_id, _copy(record))
         if (held.at_ms, held.key_id) != (record.at_ms, record.key_id):
             raise InternalFailure("The request's id is taken by another request.")
+        if held.status == "open":
+            self.records[record.request_id] = _copy(record)
 
     async def settle(self, record: RequestRecord) -> bool:
         held = self.records.get(record.request_id)
-        if held is not None and held.status not in ("open", "abandoned"):
+        if held is not None and (held.status not in ("open", "abandoned") or record.request_id in self._closed):
             return False
         self.records[record.request_id] = _copy(record)
         return True
+
+    async def abandon(self, record: RequestRecord) -> bool:
+        held = self.records.get(record.request_id)
+        if held is not None and held.status == "open":
+            self.records[record.request_id] = held = _copy(record)
+        return held is not None and held.status == "abandoned"
+
+    async def close(self, request_id: str) -> None:
+        if request_id in self.records and self.records[request_id].status == "abandoned":
+            self._closed.add(request_id)
+
+    async def due(self, now: float) -> AsyncIterator[str]:
+        for record in list(self.records.values()):
+            if record.status == "open" and record.expires_at < now:
+                yield record.request_id
 
     async def get(self, request_id: str) -> RequestRecord | None:
         held = self.records.get(request_id)
@@ -73,6 +92,41 @@ class MemorySecrets:
 
     def put(self, name: str, secret: str) -> None:
         self._secrets[name] = secret
+
+
+class MemoryAnswers:
+    """`ports.AnswerStore` in dictionaries: of what is there and until when, and of who released what is free."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[AnswerEntry, int]] = {}
+        self.released: dict[str, str] = {}
+
+    async def begin(self, claim: AnswerClaim) -> AnswerEntry | None:
+        held, until = self.entries.get(claim.entry, (None, 0))
+        if held is not None and (held.owner == claim.owner or until > claim.at):
+            return None if (held.owner, held.state) == (claim.owner, "running") else held
+        if self.released.pop(claim.entry, None) == claim.owner:
+            self.released[claim.entry] = claim.owner
+            raise InternalFailure("The request has given its idempotency key back already.")
+        self.entries[claim.entry] = AnswerEntry(claim.owner, claim.fingerprint, "running"), claim.until
+        return None
+
+    async def finish(self, claim: AnswerClaim, answer: KeptAnswer | None, until: int) -> bool:
+        held, _ = self.entries.get(claim.entry, (None, 0))
+        if held is None or held.owner != claim.owner:
+            return False
+        if held.state == "running":
+            state: Literal["kept", "too_large"] = "too_large" if answer is None else "kept"
+            self.entries[claim.entry] = AnswerEntry(claim.owner, claim.fingerprint, state, answer), until
+        return True
+
+    async def release(self, claim: AnswerClaim) -> None:
+        held, _ = self.entries.get(claim.entry, (None, 0))
+        if held is None:
+            self.released.setdefault(claim.entry, claim.owner)
+        elif (held.owner, held.state) == (claim.owner, "running"):
+            del self.entries[claim.entry]
+            self.released[claim.entry] = claim.owner
 
 
 def _copy(record: RequestRecord) -> RequestRecord:

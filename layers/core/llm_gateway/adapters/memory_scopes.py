@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import count
 
 from llm_gateway.domain.limits import (
     Grant,
@@ -43,6 +44,7 @@ class MemoryScopes:
 
     def __init__(self) -> None:
         self._scopes: dict[Scope, _Counters] = {}
+        self._tags = count()
 
     async def reserve(self, request_id: str, hold: Hold, policy: Policy, now: float) -> Grant | Refusal:
         counters = self._scopes.setdefault(hold.scope, _Counters())
@@ -53,7 +55,7 @@ class MemoryScopes:
             held = counters.holds.values()
             stale = (each.request_id for each in held if each.charged is None and each.hold.expires_at < now)
             return Refusal(level, tuple(stale))
-        tag = str(len(counters.holds))
+        tag = str(next(self._tags))
         counters.holds[request_id] = StoredHold(request_id, hold, tag)
         counters.in_flight += 1
         counters.requests[hold.minute] += 1

@@ -17,6 +17,8 @@ EXPOSED = (
     "x-gateway-cost-usd",
     "x-gateway-warning",
     "x-gateway-overhead-ms",
+    "x-gateway-idempotent-replay",
+    "x-gateway-original-request-id",
     "retry-after",
 )
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -45,6 +45,8 @@ class DataPlane:
             token=token,
             started=scope[STARTED],
             path_model=path_model,
+            idempotency_key=headers.get(b"idempotency-key"),
+            tags=headers.tags(),
             trace=headers.get(b"x-amzn-trace-id"),
             body_object=(headers.get(b"x-gateway-body") or "").lower() != "off",
         )

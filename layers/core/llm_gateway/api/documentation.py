@@ -23,12 +23,21 @@ _ERRORS = {
         ("401", "No key, or a wrong one"),
         ("403", "The key may not do this"),
         ("404", "No such model"),
+        ("409", "A request with this Idempotency-Key is running, or its answer was too large to be kept"),
         ("413", "The body is too large"),
+        ("422", "This Idempotency-Key was used for a different request"),
         ("429", "A limit was reached; see Retry-After"),
         ("502", "The provider failed"),
         ("503", "The provider, or a part of the gateway, is not available"),
         ("504", "The provider took too long"),
     )
+}
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Makes retries safe: one request under one key is made once, its answer kept for a day.",
 }
 
 KEY: list[dict[str, list[str]]] = [{"key": []}]
@@ -52,6 +61,7 @@ def _operation(summary: str, description: str, required: list[str], properties: 
     return {
         "summary": summary,
         "description": description,
+        "parameters": [_IDEMPOTENCY_KEY],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": _ERRORS,
         "security": KEY,

@@ -1,12 +1,13 @@
 """Runs one exchange as an ASGI response: answer, last byte, and only then the accounts."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from llm_gateway.errors import GatewayError, InternalFailure, Unavailable, UpstreamTimeout
 from llm_gateway.observability.logs import RequestLog
@@ -54,7 +55,8 @@ class ExchangeResponse(Response):
         while (await receive())["type"] != "http.disconnect":
             pass
         self._exchange.caller_gone()
-        serving.cancel()
+        if not self._exchange.runs_on:
+            serving.cancel()
 
     async def _serve(self, scope: Scope, send: Send) -> None:
         try:
@@ -69,7 +71,25 @@ class ExchangeResponse(Response):
         except Exception as error:  # noqa: BLE001 - a defect of ours: the caller gets the envelope, the log the traceback
             await send_error(send, self._crash(error))
         else:
-            await self._send_answer(send, answer)
+            if self._exchange.replay_of is not None:
+                self._log_replay(self._exchange.replay_of)
+            await self._send_answer(self._until_gone(send) if self._exchange.runs_on else send, answer)
+
+    def _log_replay(self, original: str) -> None:
+        call = self._exchange.call
+        self._log.replayed(call.request_id, original, time.perf_counter() - call.started)
+
+    def _until_gone(self, send: Send) -> Send:
+        """For an answer that is wanted after its caller: sends while there is one, and lets the rest be read."""
+
+        async def send_or_not(message: Message) -> None:
+            if not self._exchange.outcome.gone:
+                try:
+                    await send(message)
+                except OSError:
+                    self._exchange.caller_gone()
+
+        return send_or_not
 
     async def _send_answer(self, send: Send, answer: Answer) -> None:
         try:

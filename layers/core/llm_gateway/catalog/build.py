@@ -7,10 +7,12 @@ documents were validated when they were applied. One that is broken all the same
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal
 
+from llm_gateway.catalog.documents import Document
 from llm_gateway.catalog.endpoints import azure_endpoint, base_url_fault, complete_base_url
 from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
+from llm_gateway.catalog.policies import read_organisation, read_policies
 from llm_gateway.catalog.providers import DEFAULT_REGION, ProviderRow, canonical, provider_rows
 from llm_gateway.domain.catalog import (
     Alias,
@@ -23,13 +25,13 @@ from llm_gateway.domain.catalog import (
     Quirks,
     Timeouts,
 )
+from llm_gateway.domain.limits import Abandoned
 from llm_gateway.domain.ports import RegistryEntry
 
 DEFAULT_PROVIDER = "openai"
 
 _PRICE_KINDS = Price.__dataclass_fields__.keys()
 _TIMEOUT_KINDS = Timeouts.__dataclass_fields__.keys()
-_Kind = TypeVar("_Kind")
 
 
 def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, str]) -> Catalog:
@@ -38,10 +40,10 @@ def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, st
     Read from the environment: LLM_PROVIDER, LLM_MODEL, AWS_REGION, and what the rows name (`base_url_env`,
     `api_version_env`, `header_env`). Raises `ConfigError`, naming the entry or the variable at fault.
     """
-    by_kind: dict[str, dict[str, _Document]] = {}
+    by_kind: dict[str, dict[str, Document]] = {}
     for entry in entries:
-        by_kind.setdefault(entry.kind, {})[entry.name] = _Document(f"{entry.kind} {entry.name}", entry.document)
-    settings = by_kind.get("settings", {}).get("gateway", _Document("settings gateway", {}))
+        by_kind.setdefault(entry.kind, {})[entry.name] = Document(f"{entry.kind} {entry.name}", entry.document)
+    settings = by_kind.get("settings", {}).get("gateway", Document("settings gateway", {}))
     configured = {canonical(name): document for name, document in by_kind.get("provider", {}).items()}
 
     providers = {
@@ -56,72 +58,15 @@ def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, st
         cors_origins=tuple(settings.strings("cors_origins")),
         x_gateway=settings.get("x_gateway", bool, default=True),
         prices={name: _price(document) for name, document in by_kind.get("price", {}).items()},
+        organisation=read_organisation(by_kind),
+        policies=read_policies(by_kind),
+        abandoned=settings.choice("abandoned", Abandoned, "charge"),
     )
 
 
-class _Document:
-    """An entry's document, read with the type that is expected; what is wrong is told with the entry's name."""
-
-    def __init__(self, name: str, fields: Mapping[str, Any]) -> None:
-        self.name = name
-        if not isinstance(fields, Mapping):
-            raise ConfigError([f"{name}: is not a document"])
-        self.fields = fields
-
-    def fault(self, message: str) -> ConfigError:
-        return ConfigError([f"{self.name}: {message}"])
-
-    def get(self, key: str, kind: type[_Kind], default: Any = None) -> Any:
-        value = self.fields.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.fault(f"{key}: must be {kind.__name__}, not {type(value).__name__}")
-        return value
-
-    def need(self, key: str, kind: type[_Kind]) -> Any:
-        value = self.get(key, kind)
-        if value is None:
-            raise self.fault(f"{key}: is missing")
-        return value
-
-    def choice(self, key: str, allowed: Any, default: Any) -> Any:
-        value = self.get(key, str, default)
-        if value is not None and value not in get_args(allowed):
-            raise self.fault(f'{key}: "{value}" is not one of {one_of(get_args(allowed))}')
-        return value
-
-    def strings(self, key: str) -> list[str]:
-        values: list[Any] = self.get(key, list, default=[])
-        if not all(isinstance(value, str) for value in values):
-            raise self.fault(f"{key}: must be strings")
-        return values
-
-    def number(self, key: str) -> float:
-        value = self.fields.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise self.fault(f"{key}: must be a positive number")
-        return float(value)
-
-    def string_map(self, key: str) -> dict[str, str]:
-        values: Mapping[Any, Any] = self.get(key, dict, default={})
-        if not all(isinstance(name, str) and isinstance(value, str) for name, value in values.items()):
-            raise self.fault(f"{key}: must map strings to strings")
-        return dict(values)
-
-    def tables(self, key: str) -> list["_Document"]:
-        return [
-            _Document(f"{self.name}: {key}[{index}]", each)
-            for index, each in enumerate(self.get(key, list, default=[]))
-        ]
-
-    def table(self, key: str) -> "_Document":
-        return _Document(f"{self.name}: {key}", self.get(key, dict, default={}))
-
-
-def _provider(name: str, document: _Document | None, environment: Mapping[str, str]) -> Provider:
+def _provider(name: str, document: Document | None, environment: Mapping[str, str]) -> Provider:
     rows = provider_rows()
-    given = document or _Document(f"provider {name}", {})
+    given = document or Document(f"provider {name}", {})
     like = given.get("like", str)
     row = rows.get(canonical(like)) if like else rows.get(name)
     if like and row is None:
@@ -150,7 +95,7 @@ def _provider(name: str, document: _Document | None, environment: Mapping[str, s
 
 
 def _endpoint(
-    name: str, row: ProviderRow, given: _Document, environment: Mapping[str, str]
+    name: str, row: ProviderRow, given: Document, environment: Mapping[str, str]
 ) -> tuple[str | None, Quirks]:
     """The base URL in its final form, and the quirks that come with it."""
     url: str | None = given.get("base_url", str)
@@ -185,7 +130,7 @@ def _merged_headers(base: Mapping[str, str], over: Mapping[str, str]) -> dict[st
     return {**{header: value for header, value in base.items() if header.lower() not in replaced}, **over}
 
 
-def _quirks(given: _Document, base: Quirks) -> Quirks:
+def _quirks(given: Document, base: Quirks) -> Quirks:
     if not given.fields:
         return base
     return Quirks(
@@ -200,7 +145,7 @@ def _quirks(given: _Document, base: Quirks) -> Quirks:
     )
 
 
-def _alias(name: str, document: _Document) -> Alias:
+def _alias(name: str, document: Document) -> Alias:
     # A deployment may name a provider that is gone: routing passes over it, and the rest of the catalog still serves.
     deployments = tuple(
         Deployment(
@@ -217,7 +162,7 @@ def _alias(name: str, document: _Document) -> Alias:
     return Alias(name, deployments, tuple(document.strings("fallbacks")), Timeouts(**seconds))
 
 
-def _price(document: _Document) -> Price:
+def _price(document: Document) -> Price:
     document.need("input", str)
     document.need("output", str)
     prices = {kind: document.get(kind, str) for kind in _PRICE_KINDS}
@@ -231,7 +176,7 @@ def _price(document: _Document) -> Price:
     return Price(**prices)
 
 
-def _default_provider(settings: _Document, environment: Mapping[str, str], providers: Mapping[str, Provider]) -> str:
+def _default_provider(settings: Document, environment: Mapping[str, str], providers: Mapping[str, Provider]) -> str:
     if given := settings.get("default_provider", str):
         source, name = "settings gateway: default_provider", given
     elif given := environment.get("LLM_PROVIDER"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from llm_gateway.catalog.faults import did_you_mean, one_of, where
 from llm_gateway.catalog.price_files import priced_providers
 from llm_gateway.catalog.providers import ProviderRow, canonical, provider_rows
-from llm_gateway.catalog.schema import GatewayFile, ProviderTable
+from llm_gateway.catalog.schema import DeploymentTable, GatewayFile, ProviderTable, SpendingTable
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 
@@ -19,7 +19,9 @@ def cross_faults(file: GatewayFile) -> Iterator[str]:
     yield from _model_faults(file, known)
     yield from _cycle_faults(file)
     yield from _price_faults(file, known)
-    yield from _key_faults(file)
+    yield from _key_faults(file, known)
+    yield from _budget_faults(file)
+    yield from _deployment_limit_faults(file)
 
 
 def unenforced(file: GatewayFile) -> Iterator[str]:
@@ -29,11 +31,6 @@ def unenforced(file: GatewayFile) -> Iterator[str]:
             yield f"{where(('models', name, 'fallbacks'))}: recorded, not followed yet"
         if len(model.deployments) > 1:
             yield f"{where(('models', name, 'deployments'))}: the first one serves, the others are not used yet"
-    for kind, tables in (("teams", file.teams), ("keys", file.keys)):
-        for name, table in tables.items():
-            for rule in ("limits", "budget"):
-                if getattr(table, rule) is not None:
-                    yield f"{where((kind, name, rule))}: recorded, not enforced yet"
 
 
 def _provider_faults(file: GatewayFile) -> Iterator[str]:
@@ -139,17 +136,54 @@ def _price_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
             yield f'{place}: is the same model as "{same}": - and _ are one spelling'
 
 
-def _key_faults(file: GatewayFile) -> Iterator[str]:
+def _key_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
     owners: dict[str, str] = {}
     for name, table in file.keys.items():
         if table.team is not None and table.team not in file.teams:
             yield f'{where(("keys", name, "team"))}: "{table.team}" is not a team{_hint(table.team, file.teams)}'
+        for index, provider in enumerate(table.providers or ()):
+            if canonical(provider) not in known:
+                yield f"{where(('keys', name, 'providers', index))}: {_not_a_provider(provider, known)}"
         if table.role == "team-admin" and table.team is None:
             yield f'{where(("keys", name, "role"))}: "team-admin" needs a team'
         if table.key is not None:
             owner = owners.setdefault(table.key.get_secret_value(), name)
             if owner != name:
                 yield f"{where(('keys', name, 'key'))}: is also the key of {where(('keys', owner))}"
+
+
+def _budget_faults(file: GatewayFile) -> Iterator[str]:
+    """Two budgets that count the same dollars: the smaller one is all there is."""
+    for path, table in _spending(file):
+        seen: set[tuple[str, str, bool]] = set()
+        for index, budget in enumerate(table.budgets):
+            counted = (budget.period, "" if budget.period == "total" else budget.zone, budget.hard)
+            if counted in seen:
+                kind = "hard" if budget.hard else "soft"
+                yield f"{where((*path, 'budget', index))}: there is a {kind} budget of that period already"
+            seen.add(counted)
+
+
+def _spending(file: GatewayFile) -> Iterator[tuple[tuple[str, ...], SpendingTable]]:
+    if file.organisation is not None:
+        yield ("organisation",), file.organisation
+    yield from ((("teams", name), table) for name, table in file.teams.items())
+    yield from ((("users", name), table) for name, table in file.users.items())
+    yield from ((("keys", name), table) for name, table in file.keys.items())
+
+
+def _deployment_limit_faults(file: GatewayFile) -> Iterator[str]:
+    """Limits are the deployment's, whichever alias leads to it: two of them cannot both be."""
+    first: dict[str, tuple[str, DeploymentTable]] = {}
+    for alias, model in file.models.items():
+        for index, deployment in enumerate(model.deployments):
+            if deployment.limits is None:
+                continue
+            place = where(("models", alias, "deployments", index, "limits"))
+            target = f"{canonical(deployment.provider)}:{deployment.model}"
+            at, other = first.setdefault(target, (place, deployment))
+            if (other.limits, other.shadow) != (deployment.limits, deployment.shadow):
+                yield f"{place}: {target} has other limits at {at}"
 
 
 def _not_a_provider(name: str, known: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ The file's tables are described in docs/configuration.md and modelled in `schema
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,17 @@ from pydantic import ValidationError
 from llm_gateway.catalog.checks import cross_faults, unenforced
 from llm_gateway.catalog.faults import ConfigError
 from llm_gateway.catalog.providers import canonical, provider_rows
-from llm_gateway.catalog.schema import GatewayFile, KeyTable, ProviderTable, TomlFloat
+from llm_gateway.catalog.schema import (
+    GatewayFile,
+    KeyTable,
+    LimitedTable,
+    ModelTable,
+    ProviderTable,
+    SpendingTable,
+    TeamTable,
+    TomlFloat,
+    UserTable,
+)
 from llm_gateway.catalog.schema_faults import schema_faults
 from llm_gateway.domain.identity import Role, VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import RegistryEntry
@@ -30,6 +40,8 @@ __all__ = [
     "parse_config",
     "pending_keys",
 ]
+
+_TOP_LEVEL = {"default_provider", "default_model", "cors_origins", "x_gateway", "abandoned"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +78,14 @@ class PendingKey:
     team: str | None = None
     user: str | None = None
     models: tuple[str, ...] | None = None
-    enabled: bool = True
+    enabled: bool | None = None
+    """None where the file does not say: a new key is enabled, one that was disabled stays so."""
     expires_at: int | None = None
     """Unix seconds."""
     tags: dict[str, str] = field(default_factory=dict)
+    providers: tuple[str, ...] | None = None
+    owner: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def issue(self, token: str) -> VirtualKey:
         return VirtualKey(
@@ -80,10 +96,21 @@ class PendingKey:
             team=self.team,
             user=self.user,
             models=self.models,
-            enabled=self.enabled,
+            enabled=self.enabled is not False,
             expires_at=self.expires_at,
             tags=dict(self.tags),
+            providers=self.providers,
+            owner=self.owner,
+            metadata=dict(self.metadata),
         )
+
+    def renew(self, before: VirtualKey) -> VirtualKey:
+        """`before` with the token it has, and what the file says today. A rotated one ends when it was to end."""
+        fresh = replace(self.issue(""), key_id=before.key_id, key_hash=before.key_hash, rotated=before.rotated)
+        if before.rotated:
+            ends = [each for each in (before.expires_at, self.expires_at) if each is not None]
+            return replace(fresh, enabled=before.enabled and fresh.enabled, expires_at=min(ends, default=None))
+        return replace(fresh, enabled=before.enabled) if self.enabled is None else fresh
 
 
 def load_config(path: Path) -> GatewayConfig:
@@ -117,24 +144,21 @@ def entries(config: GatewayConfig) -> list[RegistryEntry]:
     """What the registry stores of the file: JSON-shaped documents that hold no key.
 
     `settings/gateway` holds the top level; what is not in the file is not in the document, so that the environment
-    and the shipped rows can fill it. A key's limits are `settings/key_limits:<name>`.
+    and the shipped rows can fill it. What a key may spend is under its name, apart from its tokens. `policies` tells
+    how limits and budgets are stored.
     """
     file = config.file
     found = [RegistryEntry("settings", "gateway", _settings(file))]
     found += [RegistryEntry("provider", name, _provider(name, table)) for name, table in config.providers.items()]
-    for alias, model in file.models.items():
-        document = _document(model)
-        for deployment in document["deployments"]:
-            deployment["provider"] = canonical(deployment["provider"])
-        document["fallbacks"] = [_fallback(target, file) for target in model.fallbacks]
-        found.append(RegistryEntry("model", alias, document))
+    found += [RegistryEntry("model", alias, _model(table, file)) for alias, table in file.models.items()]
     for target, price in file.prices.items():
         found.append(RegistryEntry("price", _canonical_target(target), _document(price)))
-    found += [RegistryEntry("team", team, _document(table)) for team, table in file.teams.items()]
-    for key, table in file.keys.items():
-        if table.limits or table.budget:
-            limits = table.model_dump(mode="json", include={"limits", "budget"}, exclude_none=True)
-            found.append(RegistryEntry("settings", f"key_limits:{key}", limits))
+    if file.organisation is not None:
+        found.append(RegistryEntry("organisation", file.organisation.name, _spending(file.organisation)))
+    found += [RegistryEntry("team", team, _described(table)) for team, table in file.teams.items()]
+    found += [RegistryEntry("user", user, _described(table)) for user, table in file.users.items()]
+    of_keys = ((key, _spending(table)) for key, table in file.keys.items())
+    found += [RegistryEntry("key", key, document) for key, document in of_keys if document]
     return found
 
 
@@ -157,9 +181,7 @@ def deployed_keys(config: GatewayConfig) -> list[PendingKey]:
 
 
 def _settings(file: GatewayFile) -> dict[str, Any]:
-    document = file.model_dump(
-        mode="json", include={"default_provider", "default_model", "cors_origins", "x_gateway"}, exclude_none=True
-    )
+    document = file.model_dump(mode="json", include=_TOP_LEVEL, exclude_none=True)
     if file.default_provider is not None:
         document["default_provider"] = canonical(file.default_provider)
     return document
@@ -173,6 +195,38 @@ def _provider(name: str, table: ProviderTable) -> dict[str, Any]:
     if table.api_key_env and table.credential is None and row is not None and row.credential == "none":
         # A local server that was given a key wants it: nobody names a variable for nothing.
         document["credential"] = "bearer"
+    return document
+
+
+def _model(table: ModelTable, file: GatewayFile) -> dict[str, Any]:
+    document = table.model_dump(mode="json", exclude_none=True, exclude={"deployments", "limits", "shadow"})
+    document["deployments"] = [
+        {"provider": canonical(each.provider), "model": each.model, "weight": each.weight, **_limits(each)}
+        for each in table.deployments
+    ]
+    document["fallbacks"] = [_fallback(target, file) for target in table.fallbacks]
+    return {**document, **_limits(table)}
+
+
+def _described(table: TeamTable | UserTable) -> dict[str, Any]:
+    described = {} if table.description is None else {"description": table.description}
+    return {**described, **_spending(table)}
+
+
+def _spending(table: SpendingTable) -> dict[str, Any]:
+    document = _limits(table)
+    if table.budgets:
+        document["budget"] = [_document(budget) for budget in table.budgets]
+    wishes = {"on_ledger_outage", "without_max_tokens"}
+    return {**document, **table.model_dump(mode="json", include=wishes, exclude_none=True)}
+
+
+def _limits(table: LimitedTable) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if table.limits is not None:
+        document["limits"] = _document(table.limits)
+    if table.shadow:
+        document["shadow"] = True
     return document
 
 
@@ -200,4 +254,7 @@ def _pending(name: str, table: KeyTable) -> PendingKey:
         enabled=table.enabled,
         expires_at=None if table.expires_at is None else int(table.expires_at.timestamp()),
         tags=dict(table.tags),
+        providers=None if table.providers is None else tuple(map(canonical, table.providers)),
+        owner=table.owner,
+        metadata=dict(table.metadata),
     )

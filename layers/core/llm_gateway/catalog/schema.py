@@ -4,12 +4,25 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
 from unicodedata import category
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Strict
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Strict,
+    Tag,
+)
 from pydantic_core import PydanticCustomError
 
 from llm_gateway.catalog.endpoints import base_url_fault
+from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.domain.catalog import Credential, Dialect
 from llm_gateway.domain.identity import Role
+from llm_gateway.domain.limits import Abandoned, OnOutage, Period, WithoutMaximum
 
 
 class TomlFloat(float):
@@ -47,6 +60,40 @@ def _money(value: Any) -> str:
         # So that prices times tokens stay within the 38 digits of a DynamoDB number.
         raise _fault(f'"{value}" is out of range: at most 9 digits before the point, 12 after it')
     return text
+
+
+def _share(value: Any) -> str:
+    """A share of a budget as plain decimal text: the float's own, which is exact, and not the nearest binary one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _fault("must be a number: a share of the budget, such as 0.8")
+    text = value.text if isinstance(value, TomlFloat) else repr(value)
+    share = Decimal(text)
+    if not share.is_finite() or not 0 < share <= 10:
+        raise _fault(f"{text} is no share of a budget: it must be greater than 0 and at most 10")
+    text = format(share, "f")
+    if len(text.partition(".")[2]) > 6:
+        raise _fault(f"{text} is too fine: at most 6 digits after the point")
+    return text
+
+
+def _in_order(shares: list[str]) -> list[str]:
+    """Each once: a threshold is told of once."""
+    return [str(share) for share in sorted({Decimal(share) for share in shares})]
+
+
+def _zone_name(value: str) -> str:
+    if value == "UTC":
+        return value
+    from zoneinfo import available_timezones  # noqa: PLC0415 - walks the whole database
+
+    # Those two are in some systems' databases, and mean another thing on each machine.
+    zones = available_timezones() - {"localtime", "Factory"}
+    if value not in zones:
+        raise _fault(
+            f'"{value}" is not a time zone{did_you_mean(value, zones)}: write it as the IANA database does, '
+            'such as "Europe/Berlin"'
+        )
+    return value
 
 
 def _plain_text(value: str) -> str:
@@ -107,8 +154,9 @@ Text = Annotated[str, AfterValidator(_plain_text)]
 BaseUrl = Annotated[str, AfterValidator(_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000_000, strict=True)]
+Share = Annotated[str, BeforeValidator(_share)]
+Zone = Annotated[str, AfterValidator(_zone_name)]
 
 
 class Table(BaseModel):
@@ -146,7 +194,20 @@ class ProviderTable(Table):
     price_as: str | None = None
 
 
-class DeploymentTable(Table):
+class LimitsTable(Table):
+    rpm: Count | None = None
+    tpm: Count | None = None
+    parallel: Count | None = None
+
+
+class LimitedTable(Table):
+    """Of whatever has limits: with `shadow` they are counted and told of, not enforced."""
+
+    limits: LimitsTable | None = None
+    shadow: bool = False
+
+
+class DeploymentTable(LimitedTable):
     provider: str
     model: Text
     weight: Count = 1
@@ -159,7 +220,7 @@ class TimeoutsTable(Table):
     total_s: Seconds | None = None
 
 
-class ModelTable(Table):
+class ModelTable(LimitedTable):
     deployments: Annotated[list[DeploymentTable], Field(min_length=1)]
     fallbacks: list[Text] = []
     timeouts: TimeoutsTable | None = None
@@ -179,33 +240,65 @@ class PriceTable(Table):
 
 class BudgetTable(Table):
     usd: Money
-    period: Literal["day", "week", "month"]
-    alerts: list[Share] = []
+    period: Period
+    zone: Zone = "UTC"
+    hard: bool = True
+    alerts: Annotated[list[Share], AfterValidator(_in_order)] = ["0.5", "0.8", "1"]
 
 
-class LimitsTable(Table):
-    rpm: Count | None = None
-    tpm: Count | None = None
-    parallel: Count | None = None
+ONE_BUDGET, BUDGETS = "(budget)", "(budgets)"
+"""Steps that pydantic puts into the path of an error below `budget`; the file has none of them."""
 
 
-class TeamTable(Table):
+def _how_many(value: Any) -> str:
+    return BUDGETS if isinstance(value, list) else ONE_BUDGET
+
+
+class SpendingTable(LimitedTable):
+    """Of whatever spends: who calls, and not what is called."""
+
+    budget: (
+        Annotated[
+            Annotated[BudgetTable, Tag(ONE_BUDGET)]
+            | Annotated[list[BudgetTable], Field(min_length=1, max_length=8), Tag(BUDGETS)],
+            Discriminator(_how_many),
+        ]
+        | None
+    ) = None
+    on_ledger_outage: OnOutage | None = None
+    without_max_tokens: WithoutMaximum | None = None
+
+    @property
+    def budgets(self) -> list[BudgetTable]:
+        if isinstance(self.budget, BudgetTable):
+            return [self.budget]
+        return self.budget or []
+
+
+class OrganisationTable(SpendingTable):
+    name: Text = "default"
+
+
+class TeamTable(SpendingTable):
     description: Text | None = None
-    budget: BudgetTable | None = None
-    limits: LimitsTable | None = None
 
 
-class KeyTable(Table):
+class UserTable(SpendingTable):
+    description: Text | None = None
+
+
+class KeyTable(SpendingTable):
     team: Text | None = None
     key: Annotated[SecretStr, AfterValidator(_token)] | None = None
     models: list[Text] | None = None
+    providers: list[Text] | None = None
     role: Role = "caller"
     user: Text | None = None
-    enabled: bool = True
+    owner: Text | None = None
+    enabled: bool | None = None
     expires_at: Annotated[AwareDatetime, Strict()] | None = None
     tags: dict[Text, Text] = {}
-    limits: LimitsTable | None = None
-    budget: BudgetTable | None = None
+    metadata: dict[Text, str] = {}
 
 
 class GatewayFile(Table):
@@ -213,10 +306,13 @@ class GatewayFile(Table):
     default_model: Text | None = None
     cors_origins: list[Origin] | None = None
     x_gateway: bool | None = None
+    abandoned: Abandoned | None = None
+    organisation: OrganisationTable | None = None
     providers: dict[str, ProviderTable] = {}
     models: dict[Text, ModelTable] = {}
     prices: dict[str, PriceTable] = {}
     teams: dict[Text, TeamTable] = {}
+    users: dict[Text, UserTable] = {}
     keys: dict[Text, KeyTable] = {}
 
 
@@ -226,13 +322,15 @@ TABLES: dict[str, type[Table]] = {
     "timeouts": TimeoutsTable,
     "budget": BudgetTable,
     "limits": LimitsTable,
+    "organisation": OrganisationTable,
 }
-"""The model behind a nested table, by its key; `ENTRIES` has those behind `[providers.x]` and its like."""
+"""The model behind a table, by its key; `ENTRIES` has those behind `[providers.x]` and its like."""
 
 ENTRIES: dict[str, type[Table]] = {
     "providers": ProviderTable,
     "models": ModelTable,
     "prices": PriceTable,
     "teams": TeamTable,
+    "users": UserTable,
     "keys": KeyTable,
 }

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llm_gateway.catalog.faults import did_you_mean, one_of, where
-from llm_gateway.catalog.schema import ENTRIES, TABLES, GatewayFile, Table
+from llm_gateway.catalog.schema import BUDGETS, ENTRIES, ONE_BUDGET, TABLES, GatewayFile, Table
 
 _MUST_BE = {
     "string_type": "must be a string",
@@ -33,7 +33,7 @@ _MUST_BE = {
 def schema_faults(error: ValidationError) -> Iterator[str]:
     """One line per fault: `models.fast.deployments[0].wieght: is not a key here (did you mean "weight"?); …`."""
     for fault in error.errors(include_url=False):
-        path = fault["loc"]
+        path = _of_the_file(fault["loc"])
         if path[-1:] == ("[key]",):
             yield f"{where(path[:-1])}: the name {_reason(fault)}"
         else:
@@ -44,7 +44,7 @@ def _reason(fault: Mapping[str, Any]) -> str:
     kind: str = fault["type"]
     limits: Mapping[str, Any] = fault.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown_key(fault["loc"])
+        return _unknown_key(_of_the_file(fault["loc"]))
     if kind == "literal_error":
         given = fault["input"]
         shown = f'"{given}"' if isinstance(given, str) else "this"
@@ -53,7 +53,14 @@ def _reason(fault: Mapping[str, Any]) -> str:
         return str(fault["msg"]).replace("Input should be", "must be")
     if kind == "too_short":
         return "must not be empty"
+    if kind == "too_long":
+        return f"must hold at most {limits['max_length']}"
     return _MUST_BE.get(kind) or str(fault["msg"])
+
+
+def _of_the_file(path: Sequence[str | int]) -> tuple[str | int, ...]:
+    """The path without the steps that only the schema has."""
+    return tuple(step for step in path if step not in (ONE_BUDGET, BUDGETS))
 
 
 def _unknown_key(path: Sequence[str | int]) -> str:

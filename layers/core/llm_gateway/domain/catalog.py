@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llm_gateway.domain.limits import Abandoned, Policy
+
 Dialect = Literal["openai_chat", "anthropic_messages", "gemini_generate_content", "bedrock_converse"]
 Credential = Literal["bearer", "header", "none", "sigv4", "oauth"]
 
@@ -114,3 +116,9 @@ class Catalog:
     cors_origins: tuple[str, ...] = ()
     x_gateway: bool = True
     prices: Mapping[str, Price] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    """What is limited, by `Scope.id`; `user#*` for users without a policy of their own."""
+    organisation: str = "default"
+    """The organisation that every key belongs to: the name of its scope."""
+    abandoned: Abandoned = "charge"
+    """What the sweep does with the reservation of a request that died."""

@@ -36,6 +36,15 @@ class VirtualKey:
     expires_at: int | None = None
     """Unix seconds."""
     tags: dict[str, str] = field(default_factory=dict)
+    """Recorded with every request."""
+    providers: tuple[str, ...] | None = None
+    """Names of those it may reach, in their one spelling; None allows all."""
+    owner: str | None = None
+    """Who answers for it: for people."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """What an operator wants to remember of it; in no request's record."""
+    rotated: bool = False
+    """Another key of the same name has taken its place, and `expires_at` is when its overlap ends."""
 
     def matches(self, token: str) -> bool:
         """Whether `token` is this key; takes the same time however much of it agrees."""

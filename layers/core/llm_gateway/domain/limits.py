@@ -60,6 +60,11 @@ class Budget:
         dates = {"day": f"D{local:%Y-%m-%d}", "week": f"W{year}-{week:02}", "month": f"M{local:%Y-%m}"}
         return dates[self.period] if self.zone == "UTC" else f"{dates[self.period]}@{self.zone}"
 
+    def counts_in(self, label: str) -> bool:
+        """Whether `label`, made at whatever time, is one of this budget's periods."""
+        period, _, zone = label.partition("@")
+        return period[0] == self.period[0].upper() and (self.period == "total" or (zone or "UTC") == self.zone)
+
     def ends_at(self, at: float) -> float | None:
         """When the period that holds `at` ends, in Unix seconds: at local midnight, or never."""
         if self.period == "total":
@@ -197,7 +202,8 @@ def breaches(policy: Policy, level: Level, hold: Hold, now: float) -> Iterator[B
     if policy.parallel is not None and level.in_flight + 1 > policy.parallel:
         yield Breach("parallel", Decimal(policy.parallel), Decimal(level.in_flight), Decimal(1), 1.0)
     for budget in policy.budgets:
-        committed = level.committed_in(budget.label(now))
+        # The hold's own periods: the clock may have passed midnight since it was made.
+        committed = sum((level.committed_in(label) for label in hold.labels if budget.counts_in(label)), Decimal(0))
         if committed + hold.usd > budget.usd:
             yield Breach("budget", budget.usd, committed, hold.usd, None, budget)
 
@@ -206,9 +212,9 @@ def enforced(policy: Policy, breach: Breach) -> bool:
     return not policy.shadow and (breach.budget is None or breach.budget.hard)
 
 
-def hard_room(policy: Policy, label: str, at: float) -> Decimal | None:
+def hard_room(policy: Policy, label: str) -> Decimal | None:
     """The least hard budget among those that count in `label`; None where none is hard."""
-    hard = [budget.usd for budget in policy.budgets if budget.hard and budget.label(at) == label]
+    hard = [budget.usd for budget in policy.budgets if budget.hard and budget.counts_in(label)]
     return None if policy.shadow or not hard else min(hard)
 
 

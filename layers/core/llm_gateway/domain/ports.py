@@ -2,17 +2,22 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from llm_gateway.domain.identity import VirtualKey
+from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold
 from llm_gateway.domain.usage import RequestRecord
 
-Kind = Literal["settings", "provider", "model", "price", "team"]
+Kind = Literal["settings", "provider", "model", "price", "organisation", "team", "user", "key"]
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryEntry:
-    """One thing an operator configured. `document` is JSON-shaped; money and prices in it are strings."""
+    """One thing an operator configured. `document` is JSON-shaped; money and prices in it are strings.
+
+    Of a key it says what the name may do: its limits and budgets, which outlive any one token.
+    """
 
     kind: Kind
     name: str
@@ -52,6 +57,117 @@ class Ledger(Protocol):
         ...
 
     async def get(self, request_id: str) -> RequestRecord | None: ...
+
+    async def abandon(self, record: RequestRecord) -> bool:
+        """Moves `open` to the record, which is `abandoned`. True if this call did it, or one that was the same."""
+        ...
+
+    async def close(self, request_id: str) -> None:
+        """Ends the time in which an abandoned record takes a late settlement. Leaves any other as it is."""
+        ...
+
+    def due(self, now: float) -> AsyncIterator[str]:
+        """Ids of `open` records whose `expires_at` is before `now` (Unix seconds)."""
+        ...
+
+
+class Scopes(Protocol):
+    """The counters of whatever is limited. Every method raises `errors.Unavailable` when the store cannot be reached.
+
+    Each ends or makes one hold of one request, once, however often it is sent. `now` is in Unix seconds.
+    """
+
+    async def reserve(self, request_id: str, hold: Hold, policy: Policy, now: float) -> Grant | Refusal:
+        """Takes `hold` if the policy has room for it; the hold of an earlier attempt is the same grant."""
+        ...
+
+    async def cancel(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
+        """Gives all of it back, its place in the minute too."""
+        ...
+
+    async def settle(
+        self, request_id: str, hold: Hold, tag: str, cost: Decimal, tokens: int, now: float
+    ) -> Level | None:
+        """Makes the hold what it came to. None where it is gone, or another attempt's. Corrects an abandoned one."""
+        ...
+
+    async def abandon(self, request_id: str, hold: Hold, tag: str, charge: Decimal, now: float) -> None:
+        """Charges the hold, and keeps its mark for a late settlement."""
+        ...
+
+    async def forget(self, request_id: str, scope: Scope) -> None:
+        """Removes the mark of an abandoned hold."""
+        ...
+
+    async def holds(self, scope: Scope) -> Sequence[StoredHold]: ...
+
+    async def level(self, scope: Scope, minute: int, labels: Sequence[str]) -> Level:
+        """The counters as they are."""
+        ...
+
+    def scopes(self) -> AsyncIterator[Scope]:
+        """Every scope that has ever been counted."""
+        ...
+
+    async def prune(self, scope: Scope, now: float) -> int:
+        """Removes counters that nothing writes any more; how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """A whole answer, as its caller got it. Header names in lower case; `packed` is the body, compressed (zlib)."""
+
+    headers: Mapping[str, str]
+    packed: bytes
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerClaim:
+    """A request's wish to be the one that runs under an idempotency key. Times are Unix seconds."""
+
+    entry: str
+    """The key, with whose it is."""
+    owner: str
+    """The request's id. It asks once."""
+    fingerprint: str
+    """Of what was asked: the same for the same request only."""
+    at: int
+    until: int
+    """From then on another may run: this one has died."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEntry:
+    """What is there under an idempotency key. `answer` only where the state is `kept`."""
+
+    owner: str
+    fingerprint: str
+    state: Literal["running", "kept", "too_large"]
+    answer: KeptAnswer | None = None
+
+
+class AnswerStore(Protocol):
+    """Answers of requests with an `Idempotency-Key`. Of all who claim an entry at once, one gets it.
+
+    Every method is harmless when repeated, also late, and raises `errors.Unavailable` when the store cannot be reached.
+    """
+
+    async def begin(self, claim: AnswerClaim) -> AnswerEntry | None:
+        """None: the entry is the claim's, to be finished or released. Otherwise what is there already.
+
+        An entry is free where there is none, where its time is up (`until`), and where it was released.
+        """
+        ...
+
+    async def finish(self, claim: AnswerClaim, answer: KeptAnswer | None, until: int) -> bool:
+        """Keeps the answer until then; None says that it is too large. False if the entry is no longer the claim's."""
+        ...
+
+    async def release(self, claim: AnswerClaim) -> None:
+        """Frees the entry, if it is still the claim's and not finished, and against a `begin` that comes late."""
+        ...
 
 
 class SecretStore(Protocol):

@@ -83,6 +83,8 @@ class RequestRecord:
     """Ids of the scopes that hold something for this request."""
     holds: tuple[str, ...] = ()
     """The tags of those holds, once settled."""
+    over_limits: tuple[str, ...] = ()
+    """Limits that it went over and that are not enforced: `team#search requests`."""
     price_version: str | None = None
     latency_ms: int | None = None
     ttft_ms: int | None = None

@@ -1,16 +1,17 @@
 """The `llm-gateway` command."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from dotenv import load_dotenv
+
+from llm_gateway.local.key_commands import keys
+from llm_gateway.local.terminal import Data, Profile, Region, StackName, told_plainly
 
 app = typer.Typer(
     name="llm-gateway",
@@ -19,8 +20,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks would show local variables, keys among them
 )
-
-Data = Annotated[Path, typer.Option(envvar="LLM_GATEWAY_DATA", help="Where the embedded AWS keeps its data.")]
 
 
 @app.command()
@@ -52,13 +51,7 @@ def local_aws(
     raise typer.Exit(serve(data=data, host=host, port=port, parent=None, outlive=False))
 
 
-StackName = Annotated[str, typer.Option("--stack", help="The stack's name, as `sam deploy` was given it.")]
-Region = Annotated[str | None, typer.Option(help="The stack's AWS region; by default the profile's.")]
-Profile = Annotated[str | None, typer.Option(help="A profile of the AWS CLI.")]
-Models = Annotated[list[str] | None, typer.Option("--model", help="A model or pattern it may use; may be repeated.")]
-
 secrets = typer.Typer(help="Provider keys of a deployed stack.", no_args_is_help=True)
-keys = typer.Typer(help="Keys for callers of a deployed stack.", no_args_is_help=True)
 app.add_typer(secrets, name="secrets")
 app.add_typer(keys, name="keys")
 
@@ -102,44 +95,6 @@ def apply(
         print("keys that are not in the file stay as they are; `enabled = false` switches one off", file=sys.stderr)
         for name, token in made:
             print(f"key {name}, shown this once: {token}")
-
-
-@keys.command("create")
-def create(
-    stack: StackName,
-    name: Annotated[str, typer.Option(help="What the key is called in usage and logs.")] = "first",
-    team: Annotated[str | None, typer.Option(help="The team that it belongs to.")] = None,
-    models: Models = None,
-    region: Region = None,
-    profile: Profile = None,
-) -> None:
-    """Make a key for callers of a deployed stack, and show it once."""
-    from llm_gateway.catalog.config import PendingKey
-    from llm_gateway.local.stack import create_key, find_stack
-
-    with told_plainly():
-        found = find_stack(stack, region, profile, os.environ)
-        pending = PendingKey(name, team=team, models=tuple(models) if models else None)
-        token = asyncio.run(create_key(found, pending))
-        print(f"base_url={found.api_url} key={token}")
-        print("The key is shown this once: only its hash is stored.", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def told_plainly() -> Iterator[None]:
-    """What can go wrong outside of this program, in one line and with exit code 1 (2 for a faulty file)."""
-    from llm_gateway.catalog.faults import ConfigError
-    from llm_gateway.errors import GatewayError
-    from llm_gateway.local.stack import StackError
-
-    try:
-        yield
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
-    except (StackError, GatewayError, OSError) as error:
-        print(f"llm-gateway: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def interrupt(*_: object) -> None:

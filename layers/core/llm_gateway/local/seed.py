@@ -5,7 +5,6 @@ All of it goes through the same API as in a deployed stack, so nothing later nee
 
 import secrets as randomness
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_gateway.catalog.config import GatewayConfig, PendingKey, entries, keys, pending_keys
@@ -70,8 +69,7 @@ async def seed_registry(registry: Registry, token: str, config: GatewayConfig | 
     if config is not None:
         await put_entries(registry, entries(config))
         given = [configured for _, configured in keys(config)]
-        earlier = {one.name: one for one in known if one.key_id not in stale}
-        issued, made = issue(pending_keys(config), earlier)
+        issued, made = issue(pending_keys(config), [one for one in known if one.key_id not in stale])
         for one in (*given, *issued):
             await registry.put_key(one)
         stale = {one.key_id for one in known} - {one.key_id for one in (*given, *issued)}
@@ -90,24 +88,26 @@ async def put_entries(registry: Registry, wanted: Sequence[RegistryEntry]) -> No
             await registry.delete_entry(entry.kind, entry.name)
 
 
-def issue(
-    pending: Iterable[PendingKey], earlier: Mapping[str, VirtualKey]
-) -> tuple[list[VirtualKey], list[tuple[str, str]]]:
+def issue(pending: Iterable[PendingKey], known: Sequence[VirtualKey]) -> tuple[list[VirtualKey], list[tuple[str, str]]]:
     """The keys that the file names without giving them, and (name, token) of those made now.
 
-    One that was made before, by name, keeps its token and gets what the file says today.
+    One that was made before, by name, keeps its token and gets what the file says today; so do those that were rotated.
     """
     issued: list[VirtualKey] = []
     made: list[tuple[str, str]] = []
     for key in pending:
-        token = f"sk-{randomness.token_urlsafe(32)}"
-        fresh = key.issue(token)
-        if before := earlier.get(key.name):
-            issued.append(replace(fresh, key_id=before.key_id, key_hash=before.key_hash))
-        else:
-            issued.append(fresh)
+        before = [one for one in known if one.name == key.name]
+        issued += [key.renew(one) for one in before]
+        if all(one.rotated for one in before):
+            token = new_token()
+            issued.append(key.issue(token))
             made.append((key.name, token))
     return issued, made
+
+
+def new_token() -> str:
+    """A caller's key: 256 random bits."""
+    return f"sk-{randomness.token_urlsafe(32)}"
 
 
 def masked(token: str) -> str:

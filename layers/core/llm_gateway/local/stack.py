@@ -1,31 +1,22 @@
 """A deployed stack, found by its outputs with the credentials that the AWS CLI would use."""
 
-import secrets as randomness
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from llm_gateway.adapters.aws_json import AwsJsonClient
-from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
-from llm_gateway.catalog.config import GatewayConfig, PendingKey, deployed_keys, entries
+from llm_gateway.catalog.config import GatewayConfig, deployed_keys, entries
 from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.domain.ports import Registry
+from llm_gateway.local.place import Place, StackError, with_registry
 from llm_gateway.local.seed import issue, put_entries
-from llm_gateway.upstream.client import open_client
-from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
+from llm_gateway.upstream.credentials import AwsCredentials
 
 if TYPE_CHECKING:
     import boto3
-
-_Result = TypeVar("_Result")
-
-
-class StackError(Exception):
-    """What went wrong and what to do about it, in one line for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,51 +103,24 @@ async def apply_config(stack: Stack, config: GatewayConfig) -> list[tuple[str, s
 
     async def apply(registry: Registry) -> list[tuple[str, str]]:
         await put_entries(registry, entries(config))
-        issued, made = issue(deployed_keys(config), {key.name: key for key in await registry.list_keys()})
+        issued, made = issue(deployed_keys(config), await registry.list_keys())
         for key in issued:
             await registry.put_key(key)
         return made
 
-    return await _with_registry(stack, apply)
+    return await with_registry(place_of(stack), apply)
 
 
-async def create_key(stack: Stack, key: PendingKey) -> str:
-    """A new key, to be shown once. Raises `StackError` where there is one of that name, and `errors.Unavailable`."""
-
-    if not key.name.strip() or not key.name.isprintable():
-        raise StackError("a key needs a name of printable characters")
-    if key.models is not None and not all(pattern.strip() for pattern in key.models):
-        raise StackError("--model must name a model or a pattern")
-
-    async def create(registry: Registry) -> str:
-        teams = [entry.name for entry in await registry.load_catalog() if entry.kind == "team"]
-        if key.team is not None and key.team not in teams:
-            raise StackError(f"there is no team {key.team} in the stack; apply a gateway.toml that has it")
-        if any(one.name == key.name for one in await registry.list_keys()):
-            raise StackError(f"there is a key named {key.name} already: choose another name with --name")
-        token = f"sk-{randomness.token_urlsafe(32)}"
-        await registry.put_key(key.issue(token))
-        return token
-
-    return await _with_registry(stack, create)
-
-
-async def _with_registry(stack: Stack, work: Callable[[Registry], Awaitable[_Result]]) -> _Result:
+def place_of(stack: Stack) -> Place:
+    """Where the stack's registry is. Raises `StackError`."""
     found = stack.session.get_credentials()
     if found is None:
         raise StackError("the AWS credentials are gone")
     frozen = found.get_frozen_credentials()
-    credentials = AwsCredentials(str(frozen.access_key), str(frozen.secret_key), frozen.token)
-    http = open_client()
-    try:
-        dynamodb = AwsJsonClient(
-            http,
-            service="dynamodb",
-            region=stack.session.region_name,
-            credentials=StaticCredentials(credentials),
-            endpoint_url=stack.endpoint_url,
-            timeout_s=10,
-        )
-        return await work(DynamoDBRegistry(dynamodb, stack.registry_table))
-    finally:
-        await http.close()
+    return Place(
+        table=stack.registry_table,
+        region=stack.session.region_name,
+        credentials=AwsCredentials(str(frozen.access_key), str(frozen.secret_key), frozen.token),
+        endpoint_url=stack.endpoint_url,
+        base_url=stack.api_url,
+    )

@@ -12,8 +12,10 @@ import orjson
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
+from llm_gateway.domain.limits import Scope
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import GatewayError
+from llm_gateway.observability.budget_alerts import BudgetAlert
 
 SERVICE = "llm-gateway"
 
@@ -70,6 +72,7 @@ def request_fields(record: RequestRecord, overhead_s: float) -> dict[str, Any]:
         "latency_ms": record.latency_ms,
         "ttft_ms": record.ttft_ms,
         "overhead_ms": round(overhead_s * 1000, 2),
+        "over_limits": list(record.over_limits) or None,
     }
 
 
@@ -96,6 +99,17 @@ class RequestLog:
             },
         )
 
+    def replayed(self, request_id: str, original: str, latency_s: float) -> None:
+        """A request that got the kept answer of an earlier one: no provider was called, nothing is billed."""
+        self._logger.info(
+            "replayed",
+            extra={
+                "request_id": request_id,
+                "original_request_id": original,
+                "latency_ms": max(0, round(latency_s * 1000)),
+            },
+        )
+
     def lost(self, record: RequestRecord, error: GatewayError) -> None:
         """A record that the ledger could not take: kept here in full, so that nothing is lost for good."""
         self._logger.error("ledger_unavailable", extra={"reason": error.message, "record": _as_json(record)})
@@ -111,3 +125,21 @@ class RequestLog:
     def crashed(self, request_id: str, error: BaseException) -> None:
         """A defect of ours: the traceback goes to the log, never to the caller."""
         self._logger.error("unhandled", exc_info=error, extra={"request_id": request_id})
+
+    def budget_alert(self, alert: BudgetAlert) -> None:
+        self._logger.warning(
+            "budget_alert",
+            extra={
+                "scope": alert.scope.id,
+                "period": alert.label,
+                "share": format(alert.share, "f"),
+                "spent_usd": format(alert.spent, "f"),
+                "budget_usd": format(alert.budget.usd, "f"),
+            },
+        )
+
+    def scope_lost(self, request_id: str, scope: Scope, error: GatewayError) -> None:
+        """Counters that could not be written: the sweep puts them right from the request's record."""
+        self._logger.error(
+            "scope_not_written", extra={"request_id": request_id, "scope": scope.id, "reason": error.message}
+        )

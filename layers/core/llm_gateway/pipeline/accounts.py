@@ -38,12 +38,12 @@ class Accounts:
         self._report_lost = report_lost
         self._now = now
 
-    async def open(
+    def record_of(
         self, call: Call, key: VirtualKey, request: ModelRequest, requested: str, deployment: Deployment, total_s: float
     ) -> RequestRecord:
-        """The record as written. `requested` is the name the caller used."""
+        """The record as it is to be opened. `requested` is the name the caller used."""
         now = self._now()
-        record = RequestRecord(
+        return RequestRecord(
             request_id=call.request_id,
             at_ms=int(now * 1000),
             endpoint=call.endpoint,
@@ -57,13 +57,14 @@ class Accounts:
             stream=request.stream,
             status="open",
             expires_at=int(now + total_s + _GRACE_S),
-            tags=dict(key.tags),
+            tags={**call.tags, **key.tags},
         )
+
+    async def open(self, record: RequestRecord) -> None:
         try:
             await self._ledger.open(record)
         except GatewayError as error:
             self._report_lost(record, error)
-        return record
 
     def price(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
         """The exact cost; `usd` is None where no price is known. The model that answered comes before the one asked.
@@ -80,8 +81,10 @@ class Accounts:
             return self._pricing.cost(usage, provider, record.routed_model, catalog, at)
         return cost
 
-    async def settle(self, record: RequestRecord) -> None:
+    async def settle(self, record: RequestRecord) -> bool:
+        """Whether the ledger has the record, and from this call."""
         try:
-            await self._ledger.settle(record)
+            return await self._ledger.settle(record)
         except GatewayError as error:
             self._report_lost(record, error)
+            return False

@@ -19,6 +19,10 @@ class Call:
     """The model that an Azure path names; it counts before the body's."""
     trace: str | None = None
     """The `x-amzn-trace-id` header, where there is one."""
+    idempotency_key: str | None = None
+    """The `Idempotency-Key` header, unchecked."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What the caller's `x-gateway-tag-*` headers say; the key's own tags come before them."""
     body_object: bool = True
     """Whether the caller wants `x_gateway` in a buffered answer."""
 

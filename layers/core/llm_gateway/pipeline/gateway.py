@@ -5,8 +5,9 @@ ledger's entry and calls the provider; the body or the stream goes out; `settle(
 what it came to. Whoever drives it (the API, the library) calls `settle` in the end, whatever happened.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
@@ -15,19 +16,23 @@ import orjson
 from llm_gateway.dialects.dialect import Dialect, Endpoint, Framing
 from llm_gateway.dialects.json_splice import add_member, set_member
 from llm_gateway.domain.catalog import Catalog, Deployment, Provider, Timeouts
+from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import HttpResponse
 from llm_gateway.domain.usage import Cost, RequestRecord, Usage
 from llm_gateway.errors import GatewayError, UpstreamMalformed
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts
+from llm_gateway.pipeline.admission import Admission, Admitted, limit_output
 from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.call import Answer, Call
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
+from llm_gateway.pipeline.idempotency import Idempotency, IdempotentRun
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.outcome import Outcome, estimate
 from llm_gateway.pipeline.relay import StreamRelay
+from llm_gateway.pipeline.reservations import Limited
 from llm_gateway.schemas.openai_chat import ModelRequest, read_chat_request, read_embeddings_request
 from llm_gateway.upstream.framings import FRAMINGS
 
@@ -47,6 +52,8 @@ class Gateway:
     choice: ModelChoice
     dispatcher: Dispatcher
     accounts: Accounts
+    admission: Admission
+    idempotency: Idempotency
     report: Callable[[RequestRecord, float], None]
     tracer: Tracer = field(default_factory=NoTracing)
     debug: Callable[..., None] | None = None
@@ -71,7 +78,19 @@ class Exchange:
         self._request: ModelRequest
         self._response: HttpResponse | None = None
         self._relay: StreamRelay | None = None
+        self._run: IdempotentRun | None = None
+        self._admission: asyncio.Task[Admitted] | None = None
         self._settled = False
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether the call goes on though its caller has gone: its answer is kept for the next try."""
+        return self._run is not None and self._run.held
+
+    @property
+    def replay_of(self) -> str | None:
+        """The id of the earlier request whose answer this one gets, where it does."""
+        return None if self._run is None else self._run.replay_of
 
     async def answer(self) -> Answer:
         """The answer, ready to be sent. Raises `GatewayError`."""
@@ -81,6 +100,8 @@ class Exchange:
             self.failed(error)
             if self.record is not None:
                 error.headers.setdefault("x-gateway-provider", self.record.provider)
+            if self._run is not None and self._run.held:
+                await self._run.release()  # before the error goes out: whoever tries again at once must find it free
             raise
         self.outcome.answered = True
         return answer
@@ -98,6 +119,14 @@ class Exchange:
         if self._settled:
             return
         self._settled = True
+        closing = None if self._run is None else asyncio.ensure_future(self._run.close())
+        try:
+            await self._settle_accounts()
+        finally:
+            if closing is not None:
+                await closing
+
+    async def _settle_accounts(self) -> None:
         ended = time.perf_counter()
         if self._relay is not None and not self.outcome.gone:
             await self._relay.close()
@@ -105,9 +134,15 @@ class Exchange:
             await self._response.close()
         if self.record is None:
             return
-        record = self.record = self.outcome.final_record(self.record, ended, self._request.fields, self._price)
+        admitted = await self._admitted()
+        opened = self.record if admitted is None else admitted.record
+        record = self.outcome.final_record(opened, ended, self._request.fields, self._price)
         with self._gateway.tracer.segment("ledger"):
-            await self._gateway.accounts.settle(record)
+            if admitted is None:
+                await self._gateway.accounts.settle(record)
+            else:
+                record = await self._gateway.admission.settle(record, admitted, self._gateway.accounts)
+        self.record = record
         self._gateway.report(record, self.overhead_s)
 
     async def _answer(self) -> Answer:
@@ -117,6 +152,8 @@ class Exchange:
             key = await gateway.auth.identify(call.token)
         request = self._request = _READ[call.endpoint](call.body)
         self._catalog = await gateway.catalog.current()
+        if call.idempotency_key is not None and (answer := await self._begin_once(key)) is not None:
+            return answer
         route = await gateway.choice.choose(call.path_model or request.model, self._catalog, key)
         deployment = route.deployments[0]
         self._provider = self._catalog.providers[deployment.provider]
@@ -129,10 +166,16 @@ class Exchange:
             )
         dialect = gateway.dispatcher.dialect_of(self._provider)
         encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
+        record = self.record = gateway.accounts.record_of(
+            call, key, request, route.requested, deployment, route.timeouts.total_s
+        )
+        limited = gateway.admission.scopes_of(self._catalog, key, request.user, route.requested, deployment)
         with gateway.tracer.segment("ledger"):
-            self.record = await gateway.accounts.open(
-                call, key, request, route.requested, deployment, route.timeouts.total_s
-            )
+            if not limited:
+                await gateway.accounts.open(record)
+            elif (most := await self._admit(record, limited, deployment)) is not None:
+                request = self._request = limit_output(request, most)
+                encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
         self.outcome.sent_at = time.perf_counter()
         with gateway.tracer.segment("upstream"):
             self._response = await gateway.dispatcher.send(
@@ -145,9 +188,39 @@ class Exchange:
                 answer = await self._streamed(dialect, deployment, route.timeouts, encoded.framing)
             else:
                 answer = await self._buffered(dialect, deployment)
-        if not encoded.warnings:
-            return answer
-        return replace(answer, headers={**answer.headers, "x-gateway-warning": "; ".join(encoded.warnings)})
+        if encoded.warnings:
+            answer = replace(answer, headers={**answer.headers, "x-gateway-warning": "; ".join(encoded.warnings)})
+        return answer if self._run is None else self._run.keep(answer)
+
+    async def _begin_once(self, key: VirtualKey) -> Answer | None:
+        """The answer of an earlier request with this idempotency key; None where this one is to run."""
+        run = self._run = self._gateway.idempotency.run_of(self.call, key, self._catalog)
+        with self._gateway.tracer.segment("ledger"):
+            kept = await run.begin()
+        if kept is None:
+            return None
+        self._measure_overhead(0.0)
+        return replace(kept, headers={**kept.headers, "x-gateway-overhead-ms": f"{self.overhead_s * 1000:.2f}"})
+
+    async def _admit(self, record: RequestRecord, limited: Sequence[Limited], deployment: Deployment) -> int | None:
+        """Takes what the request needs of its limits; `max_tokens`, where a budget wants one that the caller left out.
+
+        A caller who leaves meanwhile does not stop it half-way: `settle` must know what is held.
+        """
+        self._admission = asyncio.ensure_future(
+            self._gateway.admission.admit(self.call.endpoint, record, limited, self._request, deployment, self._catalog)
+        )
+        admitted = await asyncio.shield(self._admission)
+        self.record = admitted.record
+        return admitted.max_tokens
+
+    async def _admitted(self) -> Admitted | None:
+        if self._admission is None:
+            return None
+        try:
+            return await self._admission
+        except GatewayError:
+            return None  # nothing is held, and the caller was told why
 
     async def _buffered(self, dialect: Dialect, deployment: Deployment) -> Answer:
         assert self._response is not None
@@ -192,10 +265,12 @@ class Exchange:
         return Answer(headers, stream=relay.stream())
 
     def _headers(self, deployment: Deployment) -> dict[str, str]:
+        limits = {} if self._admission is None else self._admission.result().headers
         return {
             "x-gateway-provider": deployment.provider,
             "x-gateway-model": _header_text(deployment.model),
             "x-gateway-overhead-ms": f"{self.overhead_s * 1000:.2f}",
+            **limits,
         }
 
     def _price(self, usage: Usage, answered: str | None) -> Cost:

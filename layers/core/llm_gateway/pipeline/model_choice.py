@@ -4,7 +4,7 @@ from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.dispatch import Dispatcher
-from llm_gateway.routing.resolve import Route, allowed, named_providers, resolve
+from llm_gateway.routing.resolve import Route, allowed, named_providers, resolve, within
 
 
 class ModelChoice:
@@ -14,7 +14,10 @@ class ModelChoice:
         self._dispatcher = dispatcher
 
     async def choose(self, name: str | None, catalog: Catalog, key: VirtualKey) -> Route:
-        """Raises `ModelNotFound` for a name nobody serves, `PermissionDenied` for one that the key may not use."""
+        """The way to `name` at the providers that the key may reach.
+
+        Raises `ModelNotFound` for a name nobody serves, `PermissionDenied` for one that the key may not use.
+        """
         configured = set()
         missing = []
         for provider in named_providers(name, catalog):
@@ -32,7 +35,14 @@ class ModelChoice:
             raise PermissionDenied(
                 f"This key may not use the model `{route.requested}`.", param="model", code="model_not_allowed"
             )
-        return route
+        permitted = within(key.providers, route)
+        if permitted is None:
+            raise PermissionDenied(
+                f"This key may not reach a provider that serves the model `{route.requested}`.",
+                param="model",
+                code="provider_not_allowed",
+            )
+        return permitted
 
     def _what_is_missing(self, providers: list[Provider]) -> str:
         """For the operator: other callers are not told what secrets are called."""

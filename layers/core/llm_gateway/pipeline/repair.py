@@ -125,7 +125,10 @@ class Repair:
         return done
 
     def _charge(self, record: RequestRecord, held: list[StoredHold]) -> Decimal | None:
-        """What is held counts before what the record says of it: a clamp may have made it less."""
-        if self._policy() == "release":
+        """What is held counts before what the record says of it: a clamp may have made it less.
+
+        Where a scope holds nothing the provider was never called: it died while its holds were taken or given back.
+        """
+        if self._policy() == "release" or len({stored.hold.scope for stored in held}) < len(record.scopes):
             return Decimal(0)
-        return max((stored.hold.usd for stored in held), default=record.reserved_usd)
+        return min((stored.hold.usd for stored in held), default=record.reserved_usd)

@@ -8,7 +8,7 @@ A prefix counts only where it names a configured provider, so names that hold ":
 """
 
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from llm_gateway.domain.catalog import Alias, Catalog, Deployment, Provider, Timeouts
@@ -83,6 +83,14 @@ def allowed(patterns: tuple[str, ...] | None, route: Route) -> bool:
     if route.bare and _matches(route.requested, patterns):
         return True
     return all(_matches(_target(each), spelled) for each in route.deployments)
+
+
+def within(providers: tuple[str, ...] | None, route: Route) -> Route | None:
+    """`route` with only the deployments at `providers`; None where none is left. None as providers allows all."""
+    if providers is None:
+        return route
+    left = tuple(each for each in route.deployments if each.provider in providers)
+    return replace(route, deployments=left) if left else None
 
 
 def _alias_route(requested: str, alias: Alias, catalog: Catalog) -> Route:

@@ -1,0 +1,272 @@
+"""Requests that die at any step, and the sweep, which may die too: in the end every sum agrees and nothing is held.
+
+A process here is a wrapper around the stores that says of each call whether it is carried out, carried out and
+unheard, not carried out, or the last thing that its process ever did.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from llm_gateway.adapters.memory import MemoryLedger
+from llm_gateway.adapters.memory_scopes import MemoryScopes
+from llm_gateway.domain.limits import Abandoned, Budget, Policy, Scope
+from llm_gateway.domain.usage import RequestRecord, Usage
+from llm_gateway.errors import Unavailable
+from llm_gateway.pipeline.repair import LATE_S, Repair
+from llm_gateway.pipeline.reservations import Limited, Reservation, Reservations
+from tests.contract.records import open_record
+
+START = 1_770_000_000.0
+LIVES_S = 900
+KEY, TEAM = Scope("key", "prod"), Scope("team", "search")
+TOTAL = Budget(Decimal(2), "total")
+DAY = Budget(Decimal(1), "day", "America/New_York")
+LIMITED = (Limited(KEY, Policy(parallel=3, budgets=(DAY,))), Limited(TEAM, Policy(budgets=(TOTAL, DAY))))
+
+Fate = Literal["done", "unheard", "not done", "dies before", "dies after"]
+_fates = st.lists(
+    st.sampled_from(["done", "done", "done", "done", "unheard", "not done", "dies before", "dies after"]), max_size=8
+)
+_dollars = st.decimals("0", "0.9", places=12)
+_shares = st.decimals("0", "1", places=3)
+
+
+class DiedError(Exception):
+    """The process is gone; whatever it had sent may still be carried out."""
+
+
+@dataclass
+class Line:
+    """A process's line to the stores. Calls beyond its fates are carried out. `sent` is what may arrive again, late."""
+
+    fates: list[Fate] = field(default_factory=list)
+    sent: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
+
+    async def write(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        self.sent.append(call)
+        fate = self.fates.pop(0) if self.fates else "done"
+        answer = await call() if fate in ("done", "unheard", "dies after") else None
+        if fate.startswith("dies"):
+            raise DiedError
+        if fate != "done":
+            raise Unavailable("no answer")
+        return answer
+
+
+class LedgerOnLine:
+    def __init__(self, ledger: MemoryLedger, line: Line) -> None:
+        self._ledger, self._line = ledger, line
+
+    async def open(self, record: RequestRecord) -> None:
+        await self._line.write(lambda: self._ledger.open(record))
+
+    async def settle(self, record: RequestRecord) -> bool:
+        return bool(await self._line.write(lambda: self._ledger.settle(record)))
+
+    async def abandon(self, record: RequestRecord) -> bool:
+        return bool(await self._line.write(lambda: self._ledger.abandon(record)))
+
+    async def close(self, request_id: str) -> None:
+        await self._line.write(lambda: self._ledger.close(request_id))
+
+    async def get(self, request_id: str) -> RequestRecord | None:
+        return await self._ledger.get(request_id)
+
+    def due(self, now: float) -> AsyncIterator[str]:
+        return self._ledger.due(now)
+
+
+class ScopesOnLine:
+    """Writes go through the line; what is read is read."""
+
+    def __init__(self, scopes: MemoryScopes, line: Line) -> None:
+        self._scopes, self._line = scopes, line
+
+    async def reserve(self, *given: Any) -> Any:
+        return await self._line.write(lambda: self._scopes.reserve(*given))
+
+    async def cancel(self, *given: Any) -> None:
+        await self._line.write(lambda: self._scopes.cancel(*given))
+
+    async def settle(self, *given: Any) -> Any:
+        return await self._line.write(lambda: self._scopes.settle(*given))
+
+    async def abandon(self, *given: Any) -> None:
+        await self._line.write(lambda: self._scopes.abandon(*given))
+
+    async def forget(self, *given: Any) -> None:
+        await self._line.write(lambda: self._scopes.forget(*given))
+
+    async def prune(self, *given: Any) -> int:
+        return int(await self._line.write(lambda: self._scopes.prune(*given)))
+
+    async def holds(self, scope: Scope) -> Any:
+        return await self._scopes.holds(scope)
+
+    async def level(self, *given: Any) -> Any:
+        return await self._scopes.level(*given)
+
+    def scopes(self) -> AsyncIterator[Scope]:
+        return self._scopes.scopes()
+
+
+class RequestsThatDie(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.ledger, self.scopes = MemoryLedger(), MemoryScopes()
+        self.sent: list[Callable[[], Awaitable[Any]]] = []
+        self.running: list[tuple[RequestRecord, Reservation, Line]] = []
+        self.count = 0
+        self.policy: Abandoned = "charge"
+        self.loop = asyncio.new_event_loop()
+
+    def teardown(self) -> None:
+        try:
+            self.everything_agrees_in_the_end()
+        finally:
+            self.loop.close()
+
+    @initialize(policy=st.sampled_from(["charge", "release"]))
+    def begin(self, policy: Abandoned) -> None:
+        self.policy = policy
+
+    @rule(usd=_dollars, fates=_fates, rounds=st.sampled_from([1, 1, 2]))
+    def open(self, usd: Decimal, fates: list[Fate], rounds: int) -> None:
+        """A clamp asks again with less when it was refused: two rounds, as `Admission` makes them."""
+        self.count += 1
+        line = Line(fates, self.sent)
+        for number in range(rounds):
+            record = open_record(
+                f"req_{self.count}",
+                at_ms=int(self.now * 1000),
+                expires_at=int(self.now) + LIVES_S,
+                reserved_usd=usd / (number + 1),
+                scopes=(KEY.id, TEAM.id),
+            )
+            try:
+                answer = self.run(self.process(line).open(record, LIMITED, 50, "deny"))
+            except DiedError:
+                return
+            except Unavailable:
+                break
+            if isinstance(answer, Reservation):
+                self.running.append((record, answer, line))
+                return
+        self.write(line, replace(record, status="failed", cost_usd=None, error_code="insufficient_quota"), None)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), share=_shares, fates=_fates)
+    def settle(self, data: st.DataObject, share: Decimal, fates: list[Fate]) -> None:
+        """At any time: also when the sweep has given it up, and when that is too late to be taken."""
+        record, reservation, line = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        line.fates = fates
+        assert record.reserved_usd is not None
+        cost = record.reserved_usd * share
+        settled = replace(record, status="settled", cost_usd=cost, reserved_usd=None, usage=Usage(30, 10))
+        self.write(line, settled, reservation)
+
+    @rule(fates=_fates)
+    def sweep(self, fates: list[Fate]) -> None:
+        self.sweep_once(Line(fates, self.sent))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def arrives_late(self, data: st.DataObject) -> None:
+        """Any call that was ever sent, once more: a duplicate, or the first time for one that was not carried out."""
+        self.run(data.draw(st.sampled_from(self.sent))())
+
+    @rule(seconds=st.sampled_from([1, 60, 450, LIVES_S + 1, LATE_S + 1]))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    @invariant()
+    def no_budget_is_passed(self) -> None:
+        for limited in LIMITED:
+            for label in self.labels():
+                level = self.run(self.scopes.level(limited.scope, 0, (label,)))
+                for budget in limited.policy.budgets:
+                    if budget.counts_in(label):
+                        assert level.spent_in(label) <= level.committed_in(label) <= budget.usd
+
+    def everything_agrees_in_the_end(self) -> None:
+        """Once for what died, twice for the marks of what was abandoned: those stay a day."""
+        for seconds in (LIVES_S + 1, LATE_S + 1, LATE_S + 1):
+            self.now += seconds
+            self.sweep_once(Line())
+        for limited in LIMITED:
+            assert self.run(self.scopes.holds(limited.scope)) == []
+            labels = self.labels()
+            level = self.run(self.scopes.level(limited.scope, 0, labels))
+            assert level.in_flight == 0
+            for label in labels:
+                items = self.cost_of_items(limited, label)
+                assert (label, level.spent_in(label), level.committed_in(label)) == (label, items, items)
+
+    def labels(self) -> tuple[str, ...]:
+        """Periods whose counters cannot have been pruned."""
+        return "T", DAY.label(self.now)
+
+    def cost_of_items(self, limited: Limited, label: str) -> Decimal:
+        return sum(
+            (
+                record.cost_usd or Decimal(0)
+                for record in self.ledger.records.values()
+                if limited.scope.id in record.scopes and label in limited.policy.labels(record.at_ms / 1000)
+            ),
+            Decimal(0),
+        )
+
+    def sweep_once(self, line: Line) -> None:
+        ledger, scopes = LedgerOnLine(self.ledger, line), ScopesOnLine(self.scopes, line)
+        try:
+            self.run(Repair(ledger, scopes, lambda: self.policy, lambda: self.now).sweep())  # type: ignore[arg-type]
+        except (DiedError, Unavailable):
+            return
+
+    def write(self, line: Line, record: RequestRecord, reservation: Reservation | None) -> None:
+        """The end of a request, as `Admission.settle` and `Accounts.settle` go about it."""
+        process, ledger = self.process(line), LedgerOnLine(self.ledger, line)
+        try:
+            if reservation is not None:
+                record = self.run(process.complete(record, reservation))
+            if self.run(ledger.settle(record)) and reservation is not None:
+                self.run(process.settle(record, reservation))
+        except (DiedError, Unavailable):
+            return
+
+    def process(self, line: Line) -> Reservations:
+        ledger, scopes = LedgerOnLine(self.ledger, line), ScopesOnLine(self.scopes, line)
+        repair = Repair(ledger, scopes, lambda: self.policy, lambda: self.now)  # type: ignore[arg-type]
+        return Reservations(
+            ledger,
+            scopes,  # type: ignore[arg-type]
+            repair,
+            lambda _alert: None,
+            lambda _request, _scope, _error: None,
+            lambda: self.now,
+        )
+
+    def run(self, call: Any) -> Any:
+        async def whole() -> Any:
+            try:
+                return await call
+            finally:
+                # What a process that died had sent is on its way all the same.
+                others: Sequence[asyncio.Task[Any]] = [
+                    task for task in asyncio.all_tasks() if task is not asyncio.current_task()
+                ]
+                await asyncio.gather(*others, return_exceptions=True)
+
+        return self.loop.run_until_complete(whole())
+
+
+TestRequestsThatDie = RequestsThatDie.TestCase
+TestRequestsThatDie.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

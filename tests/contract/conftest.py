@@ -1,8 +1,12 @@
 """One contract, every engine: the in-memory fake, moto's server, and AWS's own where Java and Maven are there.
 
+The stores of money run on the real ones behind a proxy too that fails 30 % of the calls in every way there is
+(`tests/fakes/dynamodb_faults.py`): an engine on loopback never conflicts and never loses an answer by itself.
+
 `REQUIRE_DYNAMODB_LOCAL=1` makes the absence of the last a failure. The report says which engines ran.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -20,12 +24,35 @@ from llm_gateway.local.tables import DUE_ATTRIBUTES, DUE_INDEX
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from tests.contract.engines import DynamoDBLocal, MotoServer, dynamodb_local_missing, dynamodb_local_required
+from tests.fakes.dynamodb_faults import DynamoDBFaults
 
 CREDENTIALS = StaticCredentials(AwsCredentials("testing", "testing"))
 _DYNAMODB_LOCAL = pytest.param("dynamodb-local", marks=pytest.mark.dynamodb_local)
+_FAULTS = "-faults"
+_BEHIND_FAULTS = (
+    f"moto{_FAULTS}",
+    pytest.param(f"dynamodb-local{_FAULTS}", marks=pytest.mark.dynamodb_local),
+)
 _ran: set[str] = set()
 
 AwsClients = Callable[..., AwsJsonClient]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "hears_every_answer: asserts what a caller cannot know where an answer was lost; not behind faults"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("hears_every_answer") is not None and _FAULTS in item.name.partition("[")[2]
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header() -> str:
@@ -65,6 +92,21 @@ def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoD
     engine.stop()
 
 
+@pytest.fixture(scope="session")
+def moto_faults(moto: MotoServer) -> Iterator[DynamoDBFaults]:
+    """What is late is still carried out before the caller's next call: later than that, only the repair helps."""
+    with DynamoDBFaults(moto.url, seed=1, lateness_s=0) as faults:
+        _ran.add("moto behind faults")
+        yield faults
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local_faults(dynamodb_local: DynamoDBLocal) -> Iterator[DynamoDBFaults]:
+    with DynamoDBFaults(dynamodb_local.url, seed=2, lateness_s=0) as faults:
+        _ran.add("dynamodb-local behind faults")
+        yield faults
+
+
 @pytest.fixture
 async def http() -> AsyncIterator[HttpClient]:
     client = open_client()
@@ -86,11 +128,26 @@ def aws(http: HttpClient) -> AwsClients:
     return make
 
 
-@pytest.fixture(params=["memory", "moto", _DYNAMODB_LOCAL])
+async def _soon(seconds: float) -> None:
+    await asyncio.sleep(seconds / 5)
+
+
+PATIENT: dict[str, Any] = {"attempts": 15, "timeout_s": 0.4, "sleep": _soon}
+"""Of a client behind the faults: one call in ten million is left without an answer."""
+
+
+@pytest.fixture(params=["memory", "moto", _DYNAMODB_LOCAL, *_BEHIND_FAULTS])
 def engine(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name == "memory":
         _ran.add(name)
+    return name
+
+
+@pytest.fixture(params=["memory", "moto", _DYNAMODB_LOCAL])
+def calm_engine(request: pytest.FixtureRequest) -> str:
+    """For stores that keep nothing which must be counted once."""
+    name: str = request.param
     return name
 
 
@@ -111,23 +168,28 @@ async def ledger(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -
     """An empty ledger on each engine."""
     if engine == "memory":
         return MemoryLedger()
-    client = aws(engine_url(request, engine))
-    return DynamoDBLedger(client, await create_ledger_table(client), retention_days=30)
+    client, table = await client_and_table(request, engine, aws)
+    return DynamoDBLedger(client, table, retention_days=30)
 
 
 @pytest.fixture
-async def registry(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> Registry:
+async def registry(request: pytest.FixtureRequest, calm_engine: str, aws: AwsClients) -> Registry:
     """An empty registry on each engine."""
-    if engine == "memory":
+    if calm_engine == "memory":
         return MemoryRegistry()
-    client = aws(engine_url(request, engine))
+    client = aws(engine_url(request, calm_engine))
     return DynamoDBRegistry(client, await create_registry_table(client))
 
 
 def engine_url(request: pytest.FixtureRequest, engine: str) -> str:
-    name = {"moto": "moto", "dynamodb-local": "dynamodb_local"}[engine]
-    url: str = request.getfixturevalue(name).url
+    url: str = request.getfixturevalue(engine.replace("-", "_")).url
     return url
+
+
+async def client_and_table(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> tuple[AwsJsonClient, str]:
+    """A client of a real engine, and an empty table of the Ledger's shape."""
+    table = await create_ledger_table(aws(engine_url(request, engine.removesuffix(_FAULTS))))
+    return aws(engine_url(request, engine), **(PATIENT if engine.endswith(_FAULTS) else {})), table
 
 
 @pytest.fixture
@@ -135,8 +197,8 @@ async def scopes(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -
     """Empty counters on each engine."""
     if engine == "memory":
         return MemoryScopes()
-    client = aws(engine_url(request, engine))
-    return DynamoDBScopes(client, await create_ledger_table(client))
+    client, table = await client_and_table(request, engine, aws)
+    return DynamoDBScopes(client, table)
 
 
 async def create_ledger_table(aws: AwsJsonClient) -> str:

@@ -22,7 +22,7 @@ from llm_gateway.domain.ports import (
 )
 from llm_gateway.errors import InternalFailure, Unavailable, UpstreamCut
 from llm_gateway.pipeline.idempotency import LARGEST_KEPT
-from tests.contract.conftest import CREDENTIALS, AwsClients, create_ledger_table, engine_url
+from tests.contract.conftest import CREDENTIALS, AwsClients, client_and_table, create_ledger_table, engine_url
 
 AT = 1_770_000_000
 UNTIL = AT + 1020
@@ -37,8 +37,7 @@ async def answers(request: pytest.FixtureRequest, engine: str, aws: AwsClients) 
     """An empty store on each engine."""
     if engine == "memory":
         return MemoryAnswers()
-    client = aws(engine_url(request, engine))
-    return DynamoDBAnswers(client, await create_ledger_table(client))
+    return DynamoDBAnswers(*await client_and_table(request, engine, aws))
 
 
 def claim(owner: str = "req_1", **more: object) -> AnswerClaim:

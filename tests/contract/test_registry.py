@@ -85,6 +85,10 @@ async def test_a_key_comes_back_whole(registry: Registry) -> None:
         enabled=False,
         expires_at=1_900_000_000,
         tags={"env": "prod", "": "é"},
+        providers=("openai", "echo"),
+        owner="ops@corp.example",
+        metadata={"ticket": "ÖPS-1", "": ""},
+        rotated=True,
     )
     await registry.put_key(whole)
     found = await registry.find_key(whole.key_id)
@@ -94,10 +98,10 @@ async def test_a_key_comes_back_whole(registry: Registry) -> None:
 
 @pytest.mark.parametrize("models", [None, (), ("fast",)])
 async def test_all_models_is_not_none_of_them(registry: Registry, models: tuple[str, ...] | None) -> None:
-    await registry.put_key(key("sk-one", models=models))
+    await registry.put_key(key("sk-one", models=models, providers=models))
     found = await registry.find_key(lookup_id("sk-one"))
     assert found is not None
-    assert found.models == models
+    assert (found.models, found.providers) == (models, models)
 
 
 async def test_keys_are_put_found_listed_deleted(registry: Registry) -> None:

@@ -51,6 +51,7 @@ async def test_a_hold_is_counted_in_every_counter(scopes: Scopes) -> None:
     assert (stored.request_id, stored.hold, stored.tag, stored.charged) == ("req_1", hold(), grant.tag, None)
 
 
+@pytest.mark.hears_every_answer  # whose settlement it was, and the level after it, went with the answer
 async def test_settled_it_is_what_it_cost(scopes: Scopes) -> None:
     grant = await granted(scopes, "req_1", hold())
     after = await scopes.settle("req_1", hold(), grant.tag, Decimal("0.000000000123"), 7, NOW)

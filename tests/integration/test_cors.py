@@ -23,7 +23,7 @@ def preflight(app: GatewayApp, origin: str) -> httpx.Response:
         headers={
             "origin": origin,
             "access-control-request-method": "POST",
-            "access-control-request-headers": "authorization,content-type,x-stainless-lang",
+            "access-control-request-headers": "authorization,content-type,x-gateway-tag-feature,x-stainless-lang",
         },
     )
 
@@ -34,6 +34,7 @@ def test_a_preflight_names_authorization_and_needs_no_key(app: GatewayApp, origi
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == origin
     assert "authorization" in answer.headers["access-control-allow-headers"]
+    assert "x-gateway-tag-feature" in answer.headers["access-control-allow-headers"]
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert "access-control-allow-credentials" not in answer.headers
 

@@ -1,8 +1,11 @@
-"""The three commands after `sam deploy`: a provider's secret, `apply`, `keys create`, against a stack of moto's."""
+"""The commands after `sam deploy`: a provider's secret, `apply`, `keys …`, against a stack of moto's."""
 
+import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from llm_gateway.domain.identity import hash_key
+from llm_gateway.domain.identity import hash_key, lookup_id
 from llm_gateway.local.tables import create_tables
 from llm_gateway.settings import Settings
 
@@ -121,12 +124,70 @@ def test_a_newcomers_three_commands(stack: dict[str, str], tmp_path: Path) -> No
     )
 
 
+def stored_key(environ: dict[str, str], token: str) -> dict[str, Any]:
+    items = client(environ, "dynamodb").scan(TableName="shop-registry")["Items"]
+    keys = [json.loads(item["document"]["S"]) for item in items if item["pk"]["S"].startswith("key")]
+    (found,) = [key for key in keys if key["key_hash"] == hash_key(token)]
+    return dict(found)
+
+
+def test_a_key_is_rotated_disabled_enabled_and_listed(stack: dict[str, str]) -> None:
+    restricted = ["--provider", "azure-openai", "--model", "fast", "--owner", "ops"]
+    created = run(stack, "keys", "create", "--stack", STACK, "--name", "rotating", *restricted)
+    old = created.stdout.split("key=")[1].strip()
+    rotated = run(stack, "keys", "rotate", "rotating", "--overlap", "1h", "--stack", STACK)
+    assert rotated.returncode == 0, rotated.stderr
+    new = rotated.stdout.split("key=")[1].strip()
+    assert re.search(r"Keys before it are good until 20\S+Z\.", rotated.stderr)
+    assert stored_key(stack, old)["rotated"]
+    assert 3500 < stored_key(stack, old)["expires_at"] - time.time() <= 3600
+    before = {field: stored_key(stack, old)[field] for field in ("name", "models", "providers", "owner")}
+    assert before == {"name": "rotating", "models": ["fast"], "providers": ["azure_openai"], "owner": "ops"}
+    assert {field: stored_key(stack, new)[field] for field in before} == before
+    assert (stored_key(stack, new)["expires_at"], stored_key(stack, new)["rotated"]) == (None, False)
+
+    disabled = run(stack, "keys", "disable", "rotating", "--stack", STACK)
+    assert (disabled.returncode, disabled.stdout) == (0, "rotating is disabled; it takes effect within 30 seconds\n")
+    assert [stored_key(stack, token)["enabled"] for token in (old, new)] == [False, False]
+    enabled = run(stack, "keys", "enable", "rotating", "--stack", STACK)
+    assert enabled.returncode == 0, enabled.stderr
+    assert [stored_key(stack, token)["enabled"] for token in (old, new)] == [False, True]
+
+    listed = run(stack, "keys", "list", "--stack", STACK)
+    assert listed.returncode == 0, listed.stderr
+    (line,) = [line.split() for line in listed.stdout.splitlines() if line.startswith("rotating")]
+    assert line == ["rotating", "active", "caller", "-", "-", "ops", "-", "fast", "azure_openai"]
+    for secret in (old, new, hash_key(old), hash_key(new), lookup_id(new)):
+        assert secret not in listed.stdout
+
+
+def test_without_a_stack_it_is_the_local_one(stack: dict[str, str], tmp_path: Path) -> None:
+    local = {**stack, "REGISTRY_TABLE": "shop-registry", "AWS_REGION": REGION}
+    created = run(local, "keys", "create", "--name", "laptop")
+    assert re.fullmatch(r"key=sk-\S+\n", created.stdout), created.stderr
+    rotated = run(local, "keys", "rotate", "laptop", "--overlap", "0")
+    assert rotated.stderr.endswith("Keys before it are refused within 30 seconds.\n")
+    listed = run(local, "keys", "list")
+    assert len([line for line in listed.stdout.splitlines() if line.startswith("laptop ")]) == 1
+    bare = {name: value for name, value in stack.items() if name != "AWS_ENDPOINT_URL"}
+    nobody = run(bare, "keys", "list", "--data", str(tmp_path))
+    assert (nobody.returncode, nobody.stderr) == (
+        1,
+        f"llm-gateway: no gateway runs on {tmp_path}/: start one with `make run`, or name a stack with --stack\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["keys", "create", "--stack", "nowhere"], 1, "nowhere"),
         (["apply", "missing.toml", "--stack", STACK], 2, "missing.toml"),
         (["secrets", "set", "openai", "--stack", STACK], 2, "the key is empty"),
+        (["keys", "rotate", "nobody", "--stack", STACK], 1, "there is no key named nobody"),
+        (["keys", "disable", "nobody", "--stack", STACK], 1, "there is no key named nobody"),
+        (["keys", "rotate", "first", "--overlap", "soon", "--stack", STACK], 2, "is no span of time"),
+        (["keys", "rotate", "first", "--overlap", "31d", "--stack", STACK], 2, "30 days at most"),
+        (["keys", "create", "--team", "nobody", "--stack", STACK], 1, "there is no team nobody here"),
     ],
 )
 def test_what_goes_wrong_is_said_in_a_line(stack: dict[str, str], arguments: list[str], code: int, said: str) -> None:

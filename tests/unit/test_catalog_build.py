@@ -199,4 +199,4 @@ def test_a_deployment_at_a_provider_that_is_gone_does_not_stop_the_rest() -> Non
 
 
 def test_other_settings_are_not_the_gateways() -> None:
-    assert build(("settings", "key_limits:x", {"limits": {"rpm": 1}}), ("team", "search", {})) == build()
+    assert build(("settings", "other", {"default_model": "x"}), ("team", "search", {})) == build()

@@ -1,6 +1,8 @@
 """Specifies gateway.toml: what it may say, and what it becomes. test_config_faults.py has what it may not say."""
 
 import re
+import tomllib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -82,14 +84,14 @@ def test_entries_survive_json_and_hold_no_key() -> None:
         ("model", "smart"),
         ("price", "corp:small-1"),
         ("team", "search"),
-        ("settings", "key_limits:search-prod"),
+        ("key", "search-prod"),
     ]
     for entry in found:
         document = orjson.dumps(entry.document)
         assert orjson.loads(document) == entry.document
         assert TOKEN.encode() not in document
     assert found[-1].document["limits"] == {"rpm": 600, "tpm": 200000, "parallel": 20}
-    assert found[-1].document["budget"]["usd"] == "5"
+    assert found[-1].document["budget"][0]["usd"] == "5"
 
 
 def test_a_given_key_is_hashed_and_a_missing_one_is_made_later() -> None:
@@ -104,6 +106,9 @@ models = []
 enabled = false
 expires_at = 2027-01-31T00:00:00+01:00
 tags = { cost_center = "4711" }
+providers = ["azure-openai", "echo"]
+owner = "ops@corp.example"
+metadata = { ticket = "OPS-17", note = "" }
 """,
         "gateway.toml",
     )
@@ -119,15 +124,15 @@ tags = { cost_center = "4711" }
     assert (issued.name, issued.role, issued.team, issued.user) == ("later", "team-admin", "search", "ann")
     assert (issued.models, issued.enabled, issued.tags) == ((), False, {"cost_center": "4711"})
     assert issued.expires_at == int(datetime(2027, 1, 30, 23, tzinfo=UTC).timestamp())
+    assert (issued.providers, issued.owner) == (("azure_openai", "echo"), "ops@corp.example")
+    assert issued.metadata == {"ticket": "OPS-17", "note": ""}
+    assert (key.providers, key.owner, key.metadata) == (None, None, {})
 
 
 def test_what_is_not_enforced_yet_is_said() -> None:
     assert parse_config(CORE, "gateway.toml").warnings == (
         "gateway.toml: models.fast.fallbacks: recorded, not followed yet",
         "gateway.toml: models.fast.deployments: the first one serves, the others are not used yet",
-        "gateway.toml: teams.search.budget: recorded, not enforced yet",
-        "gateway.toml: keys.search-prod.limits: recorded, not enforced yet",
-        "gateway.toml: keys.search-prod.budget: recorded, not enforced yet",
     )
     assert parse_config("", "gateway.toml").warnings == ()
 
@@ -219,19 +224,40 @@ def test_a_long_chain_of_fallbacks_and_a_diamond_are_no_circle() -> None:
     assert len(entries(parse_config(chain + last, "gateway.toml"))) == 2002
 
 
-def documented_example() -> str:
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
-    return str(example)
+EXAMPLES: list[str] = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
 
 
-def test_the_documented_example_loads_and_builds() -> None:
-    config = parse_config(documented_example(), "gateway.toml")
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_documented_example_loads_and_builds(example: str) -> None:
+    config = parse_config(example, "gateway.toml")
+    assert tomllib.loads(example)
+    build_catalog(entries(config), {})
+
+
+def test_what_the_first_example_becomes() -> None:
+    config = parse_config(EXAMPLES[0], "gateway.toml")
     catalog = build_catalog(entries(config), {})
     assert catalog.providers["azure_eu"].quirks.model_in_path is True
     assert catalog.providers["ollama"].base_url == "http://gpu.corp.example:11434/v1"
     assert catalog.aliases["smart"].deployments == (Deployment("azure_eu", "gpt-5"),)
     assert [key.name for _, key in keys(config)] == ["search-prod"]
     assert [key.name for key in pending_keys(config)] == ["operator"]
+
+
+def test_every_table_and_field_is_in_an_example() -> None:
+    shown = {key for example in EXAMPLES for key in keys_of(tomllib.loads(example))}
+    tables: list[type[Table]] = [GatewayFile, *ENTRIES.values(), *TABLES.values()]
+    assert {key for table in tables for key in table.model_fields} - shown == set()
+
+
+def keys_of(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield key
+            yield from keys_of(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from keys_of(below)
 
 
 def test_every_key_and_every_environment_name_is_documented() -> None:

@@ -18,6 +18,10 @@ def faults(text: str) -> list[str]:
     return [fault.removeprefix("gateway.toml: ") for fault in caught.value.faults]
 
 
+def limited(alias: str, provider: str, more: str) -> str:
+    return f"[models.{alias}]\ndeployments = [{{ provider = '{provider}', model = 'm', {more} }}]\n"
+
+
 PROVIDER = '[providers.corp]\nbase_url = "https://c/v1"\n'
 ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
 
@@ -25,7 +29,7 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("x = 1", "x: is not a key here; allowed: cors_origins, default_model"),
+        ("x = 1", "x: is not a key here; allowed: abandoned, cors_origins, default_model"),
         ("default_modle = 'a'", 'default_modle: is not a key here (did you mean "default_model"?)'),
         ("default_provider = 'opnai'", 'default_provider: "opnai" is not a provider (did you mean "openai"?)'),
         ("default_provider = 'zzz'", 'default_provider: "zzz" is not a provider; known: anthropic, anthropic_bedrock'),
@@ -144,6 +148,64 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
         (
             "[teams.a]\nbudget = { usd = 5, period = 'days' }",
             "teams.a.budget.period: \"days\" is not allowed here: it must be 'day', 'week'",
+        ),
+        ("[teams.a]\nbudget = 5", "teams.a.budget: must be a table"),
+        ("[teams.a]\nbudget = { usd = 5 }", "teams.a.budget.period: is required"),
+        ("[teams.a]\nbudget = []", "teams.a.budget: must not be empty"),
+        (
+            "[teams.a]\nbudget = [{ usd = 5, period = 'day' }, { usd = '5 $', period = 'week' }]",
+            'teams.a.budget[1].usd: "5 $" is not a decimal',
+        ),
+        (
+            "[teams.a]\nbudget = { usd = 5, period = 'day', sone = 'UTC' }",
+            'teams.a.budget.sone: is not a key here (did you mean "zone"?); allowed: alerts, hard, period, usd, zone',
+        ),
+        (
+            "[teams.a]\nbudget = { usd = 5, period = 'day', zone = 'Europe/Belin' }",
+            'teams.a.budget.zone: "Europe/Belin" is not a time zone (did you mean "Europe/Berlin"?)',
+        ),
+        ("[teams.a]\nbudget = { usd = 5, period = 'day', zone = 'Europe' }", '"Europe" is not a time zone'),
+        ("[teams.a]\nbudget = { usd = 5, period = 'day', zone = '../UTC' }", '"../UTC" is not a time zone'),
+        ("[teams.a]\nbudget = { usd = 5, period = 'day', zone = 'localtime' }", '"localtime" is not a time zone'),
+        (
+            "[teams.a]\nbudget = { usd = 5, period = 'day', alerts = [0.5, 0] }",
+            "teams.a.budget.alerts[1]: 0 is no share of a budget: it must be greater than 0 and at most 10",
+        ),
+        ("[teams.a]\nbudget = { usd = 5, period = 'day', alerts = [nan] }", "nan is no share of a budget"),
+        ("[teams.a]\nbudget = { usd = 5, period = 'day', alerts = [80] }", "80 is no share of a budget"),
+        ("[teams.a]\nbudget = { usd = 5, period = 'day', alerts = [0.1234567] }", "0.1234567 is too fine"),
+        ("[teams.a]\nbudget = { usd = 5, period = 'day', alerts = ['0.5'] }", "alerts[0]: must be a number: a share"),
+        (
+            "[users.'*']\nbudget = [{ usd = 5, period = 'day' }, { usd = 6, period = 'day' }]",
+            'users."*".budget[1]: there is a hard budget of that period already',
+        ),
+        (
+            "[organisation]\nbudget = [{ usd = 5, period = 'total' }, { usd = 6, period = 'total', zone = 'Asia/Tokyo' }]",
+            "organisation.budget[1]: there is a hard budget of that period already",
+        ),
+        (
+            "[keys.a]\nbudget = [" + "{ usd = 1, period = 'day' }," * 9 + "]",
+            "keys.a.budget: must hold at most 8",
+        ),
+        ("[teams.a]\nlimits = { rpm = 1.0 }", "teams.a.limits.rpm: must be a whole number"),
+        ("[teams.a]\nlimits = { tpm = 9999999999999 }", "teams.a.limits.tpm: must be less than or equal to"),
+        ("[organisation]\nnmae = 'corp'", 'organisation.nmae: is not a key here (did you mean "name"?)'),
+        ("[organisation]\nlimits = { rps = 1 }", "organisation.limits.rps: is not a key here"),
+        ("organisation = 'corp'", "organisation: must be a table"),
+        ("abandoned = 'forget'", "abandoned: \"forget\" is not allowed here: it must be 'charge' or 'release'"),
+        ("[keys.a]\non_ledger_outage = 'alow'", 'keys.a.on_ledger_outage: "alow" is not allowed here'),
+        ("[users.a]\nwithout_max_tokens = 'cap'", 'users.a.without_max_tokens: "cap" is not allowed here'),
+        (ALIAS + "budget = { usd = 5, period = 'day' }", "models.a.budget: is not a key here"),
+        ("[keys.a]\nproviders = ['opnai']", 'keys.a.providers[0]: "opnai" is not a provider (did you mean "openai"?)'),
+        ("[keys.a]\nmetadata = { a = 1 }", "keys.a.metadata.a: must be a string"),
+        (
+            limited("a", "azure-openai", "limits = { rpm = 1 }") + limited("b", "azure_openai", "limits = { rpm = 2 }"),
+            "models.b.deployments[0].limits: azure_openai:m has other limits at models.a.deployments[0].limits",
+        ),
+        (
+            limited("a", "openai", "limits = { rpm = 1 }")
+            + limited("b", "openai", "limits = { rpm = 1 }, shadow = true"),
+            "models.b.deployments[0].limits: openai:m has other limits at models.a.deployments[0].limits",
         ),
         ("[teams.a]\nlimits = { rpm = 0 }", "teams.a.limits.rpm: must be greater than or equal to 1"),
         (

@@ -34,6 +34,12 @@ Fate = Literal["done", "unheard", "not done", "dies before", "dies after"]
 _fates = st.lists(
     st.sampled_from(["done", "done", "done", "done", "unheard", "not done", "dies before", "dies after"]), max_size=8
 )
+Call = Callable[[], Awaitable[Any]]
+ARRIVES_WITHIN_S = 3600
+"""A signed request is refused by AWS when it is older than minutes: twelve times that is more than enough.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
+"""
 _dollars = st.decimals("0", "0.9", places=12)
 _shares = st.decimals("0", "1", places=3)
 
@@ -47,9 +53,10 @@ class Line:
     """A process's line to the stores. Calls beyond its fates are carried out. `sent` is what may arrive again, late."""
 
     fates: list[Fate] = field(default_factory=list)
-    sent: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
+    sent: list[Call] = field(default_factory=list)
+    reserved: list[Call] = field(default_factory=list)
 
-    async def write(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def write(self, call: Call) -> Any:
         self.sent.append(call)
         fate = self.fates.pop(0) if self.fates else "done"
         answer = await call() if fate in ("done", "unheard", "dies after") else None
@@ -90,7 +97,8 @@ class ScopesOnLine:
         self._scopes, self._line = scopes, line
 
     async def reserve(self, *given: Any) -> Any:
-        return await self._line.write(lambda: self._scopes.reserve(*given))
+        self._line.reserved.append(lambda: self._scopes.reserve(*given))
+        return await self._line.write(self._line.reserved[-1])
 
     async def cancel(self, *given: Any) -> None:
         await self._line.write(lambda: self._scopes.cancel(*given))
@@ -122,7 +130,8 @@ class RequestsThatDie(RuleBasedStateMachine):
         super().__init__()
         self.now = START
         self.ledger, self.scopes = MemoryLedger(), MemoryScopes()
-        self.sent: list[Callable[[], Awaitable[Any]]] = []
+        self.sent: list[Call] = []
+        self.reserved: list[Call] = []
         self.running: list[tuple[RequestRecord, Reservation, Line]] = []
         self.count = 0
         self.policy: Abandoned = "charge"
@@ -142,7 +151,7 @@ class RequestsThatDie(RuleBasedStateMachine):
     def open(self, usd: Decimal, fates: list[Fate], rounds: int) -> None:
         """A clamp asks again with less when it was refused: two rounds, as `Admission` makes them."""
         self.count += 1
-        line = Line(fates, self.sent)
+        line = Line(fates, self.sent, self.reserved)
         for number in range(rounds):
             record = open_record(
                 f"req_{self.count}",
@@ -175,7 +184,7 @@ class RequestsThatDie(RuleBasedStateMachine):
 
     @rule(fates=_fates)
     def sweep(self, fates: list[Fate]) -> None:
-        self.sweep_once(Line(fates, self.sent))
+        self.sweep_once(Line(fates, self.sent, self.reserved))
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -183,9 +192,18 @@ class RequestsThatDie(RuleBasedStateMachine):
         """Any call that was ever sent, once more: a duplicate, or the first time for one that was not carried out."""
         self.run(data.draw(st.sampled_from(self.sent))())
 
+    @precondition(lambda self: self.reserved)
+    @rule(data=st.data())
+    def a_hold_arrives_late(self, data: st.DataObject) -> None:
+        """The phantom: of a request that may have been settled long ago."""
+        self.run(data.draw(st.sampled_from(self.reserved))())
+
     @rule(seconds=st.sampled_from([1, 60, 450, LIVES_S + 1, LATE_S + 1]))
     def wait(self, seconds: int) -> None:
         self.now += seconds
+        if seconds > ARRIVES_WITHIN_S:
+            self.sent.clear()
+            self.reserved.clear()
 
     @invariant()
     def no_budget_is_passed(self) -> None:
@@ -269,4 +287,4 @@ class RequestsThatDie(RuleBasedStateMachine):
 
 
 TestRequestsThatDie = RequestsThatDie.TestCase
-TestRequestsThatDie.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRequestsThatDie.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -10,7 +10,7 @@ from llm_gateway.catalog.build import build_catalog
 from llm_gateway.domain.catalog import Catalog, Deployment, Timeouts
 from llm_gateway.domain.ports import RegistryEntry
 from llm_gateway.errors import InvalidRequest, ModelNotFound
-from llm_gateway.routing.resolve import Route, allowed, named_providers, resolve
+from llm_gateway.routing.resolve import Route, allowed, named_providers, resolve, within
 
 FAST: dict[str, Any] = {
     "deployments": [{"provider": "corp", "model": "small-1"}, {"provider": "openai", "model": "gpt-4.1-mini"}],
@@ -238,3 +238,20 @@ def test_no_spelling_leads_a_restricted_key_elsewhere(model: str) -> None:
         return
     if allowed(("echo:*",), route):
         assert {deployment.provider for deployment in route.deployments} == {"echo"}
+
+
+@pytest.mark.parametrize(
+    ("providers", "model", "left"),
+    [
+        (None, "fast", ["corp", "openai"]),
+        (("corp", "openai", "groq"), "fast", ["corp", "openai"]),
+        (("openai",), "fast", ["openai"]),
+        (("openai",), "gpt-4.1", ["openai"]),
+        (("corp",), "openai:gpt-4.1", []),
+        (("openai",), "openai:gpt-4o", []),  # an alias that leads to corp
+        ((), "fast", []),
+    ],
+)
+def test_a_key_with_providers_keeps_to_them(providers: tuple[str, ...] | None, model: str, left: list[str]) -> None:
+    found = within(providers, resolve(model, catalog(), CONFIGURED))
+    assert [each.provider for each in found.deployments] == left if found is not None else left == []

@@ -49,8 +49,8 @@ class MemoryScopes:
     async def reserve(self, request_id: str, hold: Hold, policy: Policy, now: float) -> Grant | Refusal:
         counters = self._scopes.setdefault(hold.scope, _Counters())
         level = counters.level(hold.minute, hold.labels)
-        if request_id in counters.holds:
-            return Grant(level, counters.holds[request_id].tag)
+        if request_id in counters.holds:  # of an earlier call: as with DynamoDB, it is not this one's
+            return Refusal(level)
         if any(enforced(policy, breach) for breach in breaches(policy, level, hold, now)):
             held = counters.holds.values()
             stale = (each.request_id for each in held if each.charged is None and each.hold.expires_at < now)

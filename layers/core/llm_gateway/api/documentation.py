@@ -40,6 +40,13 @@ _IDEMPOTENCY_KEY = {
     "description": "Makes retries safe: one request under one key is made once, its answer kept for a day.",
 }
 
+_TAG = {
+    "name": "x-gateway-tag-{name}",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+    "description": "Up to 16 tags of your own, recorded with the request: `x-gateway-tag-feature: autocomplete`.",
+}
+
 KEY: list[dict[str, list[str]]] = [{"key": []}]
 SECURITY_SCHEMES = {"key": {"type": "http", "scheme": "bearer", "description": "A key of the gateway: `sk-…`"}}
 
@@ -61,7 +68,7 @@ def _operation(summary: str, description: str, required: list[str], properties: 
     return {
         "summary": summary,
         "description": description,
-        "parameters": [_IDEMPOTENCY_KEY],
+        "parameters": [_IDEMPOTENCY_KEY, _TAG],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": _ERRORS,
         "security": KEY,

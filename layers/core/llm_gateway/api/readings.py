@@ -36,7 +36,7 @@ def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: L
         """A key sees its own requests, an admin all; what one may not see is not there."""
         key = await identify(request)
         record = await ledger.get(request.path_params["request_id"])
-        if record is None or (key.role != "admin" and record.key_id != key.key_id):
+        if record is None or (key.role != "admin" and record.key != key.name):
             raise NotFound(f"There is no request `{request.path_params['request_id']}`.")
         return _json(render_record(record))
 

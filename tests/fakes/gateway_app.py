@@ -30,7 +30,7 @@ KEY = "sk-test-admin"
 
 
 class GatewayApp:
-    """`secrets` are by provider; `overrides` go to `Settings`. `ledger` and `secret_store` can be reached into."""
+    """`secrets` are by provider, or by `team/provider`; `overrides` go to `Settings`. `ledger` and `secret_store` can be reached into."""
 
     def __init__(
         self,
@@ -45,7 +45,10 @@ class GatewayApp:
         admin = VirtualKey(lookup_id(KEY), "admin", hash_key(KEY), role="admin")
         self.ledger = MemoryLedger() if ledger is None else ledger
         self.secret_store = MemorySecrets(
-            {f"llm-gateway/provider/{name}": secret for name, secret in (secrets or {}).items()}
+            {
+                f"llm-gateway/team/{name}" if "/" in name else f"llm-gateway/provider/{name}": secret
+                for name, secret in (secrets or {}).items()
+            }
         )
         registry = MemoryRegistry(entries(parsed), [admin, *(key for _, key in keys(parsed))])
         stores = Stores(CachedRegistry(registry), self.ledger, CachedSecrets(self.secret_store))

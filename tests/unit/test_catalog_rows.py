@@ -61,7 +61,7 @@ def test_every_vendor_that_is_not_a_local_server_is_in_the_price_book() -> None:
     priced_as = {name: row.price_as or name for name, row in provider_rows().items()}
     assert {name for name, price_as in priced_as.items() if load_prices(price_as) is None} == UNPRICED
     assert priced_providers() >= {priced_as[name] for name in PROMISED - UNPRICED}
-    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}\+genai-prices-\d+(\.\d+)+", price_version())
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}\+genai-prices-\d+(\.\d+)+\.[0-9a-f]{8}", price_version())
 
 
 @pytest.mark.parametrize("name", ["version", "../providers", "", "OPENAI", "openai\n", "nobody", "\0"])

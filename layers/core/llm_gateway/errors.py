@@ -6,12 +6,14 @@ GatewayError                                  status  type                    co
 │   ├── RouteNotFound                         404     invalid_request_error   unknown_url
 │   └── MethodNotAllowed                      405     invalid_request_error   method_not_allowed
 ├── AuthenticationFailed                      401     authentication_error    invalid_api_key
+├── CredentialsMissing                        401     authentication_error    missing_credentials
 ├── PermissionDenied                          403     permission_error        (given)
 ├── NotFound                                  404     invalid_request_error   not_found
 │   └── ModelNotFound                         404     invalid_request_error   model_not_found
 ├── RateLimited                               429     rate_limit_error        rate_limit_exceeded
 ├── InternalFailure                           500     server_error            internal_error
 ├── Unavailable                               503     server_error            service_unavailable
+│   └── ProviderKeyUnreadable                 503     server_error            provider_key_unreadable
 └── UpstreamError                             (any)   provider's own          provider's own
     ├── UpstreamRejected                      4xx     provider's own          provider's own
     ├── UpstreamFailed                        502     server_error            upstream_error
@@ -107,6 +109,14 @@ class AuthenticationFailed(GatewayError):
     code = "invalid_api_key"
 
 
+class CredentialsMissing(GatewayError):
+    """A provider that the library was told to call has no credentials; over HTTP its models are simply not there."""
+
+    status = 401
+    type = "authentication_error"
+    code = "missing_credentials"
+
+
 class PermissionDenied(GatewayError):
     status = 403
     type = "permission_error"
@@ -135,7 +145,11 @@ class InternalFailure(GatewayError):
 
 class Unavailable(GatewayError):
     status = 503
-    code = "service_unavailable"
+    code: ClassVar[str | None] = "service_unavailable"
+
+
+class ProviderKeyUnreadable(Unavailable):
+    code = "provider_key_unreadable"
 
 
 class UpstreamError(GatewayError):

@@ -6,11 +6,12 @@ documents were validated when they were applied. One that is broken all the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal, TypeVar, get_args
 
 from llm_gateway.catalog.endpoints import azure_endpoint, base_url_fault, complete_base_url
 from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
+from llm_gateway.catalog.operator_prices import read_price
 from llm_gateway.catalog.providers import DEFAULT_REGION, ProviderRow, canonical, provider_rows
 from llm_gateway.domain.catalog import (
     Alias,
@@ -18,16 +19,15 @@ from llm_gateway.domain.catalog import (
     Credential,
     Deployment,
     Dialect,
-    Price,
     Provider,
     Quirks,
     Timeouts,
+    markup_factor,
 )
 from llm_gateway.domain.ports import RegistryEntry
 
 DEFAULT_PROVIDER = "openai"
 
-_PRICE_KINDS = Price.__dataclass_fields__.keys()
 _TIMEOUT_KINDS = Timeouts.__dataclass_fields__.keys()
 _Kind = TypeVar("_Kind")
 
@@ -55,7 +55,14 @@ def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, st
         default_model=settings.get("default_model", str) or environment.get("LLM_MODEL") or None,
         cors_origins=tuple(settings.strings("cors_origins")),
         x_gateway=settings.get("x_gateway", bool, default=True),
-        prices={name: _price(document) for name, document in by_kind.get("price", {}).items()},
+        prices={
+            name: read_price(document.fields, document.fault) for name, document in by_kind.get("price", {}).items()
+        },
+        markups={
+            team: factor
+            for team, document in by_kind.get("team", {}).items()
+            if (factor := _markup(document)) is not None
+        },
     )
 
 
@@ -117,6 +124,11 @@ class _Document:
 
     def table(self, key: str) -> "_Document":
         return _Document(f"{self.name}: {key}", self.get(key, dict, default={}))
+
+
+def build_provider(name: str, document: Mapping[str, Any], environment: Mapping[str, str]) -> Provider:
+    """One provider as `build_catalog` would make it of this document. Raises `ConfigError`."""
+    return _provider(name, _Document(f"provider {name}", document), environment)
 
 
 def _provider(name: str, document: _Document | None, environment: Mapping[str, str]) -> Provider:
@@ -197,6 +209,8 @@ def _quirks(given: _Document, base: Quirks) -> Quirks:
         refuse=(*base.refuse, *given.strings("refuse")),
         tells_cost=given.get("tells_cost", bool, base.tells_cost),
         query={**base.query, **given.string_map("query")},
+        moderations=given.choice("moderations", Literal["openai", "mistral"], base.moderations),
+        free=(*base.free, *given.strings("free")),
     )
 
 
@@ -217,18 +231,14 @@ def _alias(name: str, document: _Document) -> Alias:
     return Alias(name, deployments, tuple(document.strings("fallbacks")), Timeouts(**seconds))
 
 
-def _price(document: _Document) -> Price:
-    document.need("input", str)
-    document.need("output", str)
-    prices = {kind: document.get(kind, str) for kind in _PRICE_KINDS}
-    for kind, text in prices.items():
-        try:
-            amount = Decimal(text or 0)
-        except InvalidOperation:
-            raise document.fault(f'{kind}: "{text}" is not a decimal') from None
-        if not amount.is_finite() or amount < 0:
-            raise document.fault(f'{kind}: "{text}" is not an amount of money')
-    return Price(**prices)
+def _markup(document: _Document) -> Decimal | None:
+    text = document.get("markup", str)
+    if text is None:
+        return None
+    try:
+        return markup_factor(text)
+    except ValueError as error:
+        raise document.fault(f"markup: {error}") from None
 
 
 def _default_provider(settings: _Document, environment: Mapping[str, str], providers: Mapping[str, Provider]) -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from llm_gateway.catalog.checks import cross_faults, unenforced
 from llm_gateway.catalog.faults import ConfigError
 from llm_gateway.catalog.providers import canonical, provider_rows
-from llm_gateway.catalog.schema import GatewayFile, KeyTable, ProviderTable, TomlFloat
+from llm_gateway.catalog.schema import GatewayFile, KeyTable, ProviderTable, TeamTable, TomlFloat
 from llm_gateway.catalog.schema_faults import schema_faults
 from llm_gateway.domain.identity import Role, VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import RegistryEntry
@@ -53,8 +53,24 @@ class GatewayConfig:
         names = {row.secret or row.name: row.api_key_env for row in provider_rows().values() if row.api_key_env}
         for name, table in self.providers.items():
             if table.api_key_env:
-                names[name] = (table.api_key_env, *names.get(name, ()))
+                secret = self._secret_of(name)
+                names[secret] = (table.api_key_env, *names.get(secret, ()))
         return names
+
+    def team_key_env(self) -> Mapping[tuple[str, str], str]:
+        """The environment name that holds a team's own key, by team and name of the provider's secret; local use."""
+        return {
+            (team, self._secret_of(canonical(name))): given.api_key_env
+            for team, table in self.file.teams.items()
+            for name, given in table.providers.items()
+        }
+
+    def _secret_of(self, provider: str) -> str:
+        """As the catalog has it: a vendor's several rows share one secret, a provider that is like one has its own."""
+        row, table = provider_rows().get(provider), self.providers.get(provider)
+        if row is None or (table is not None and table.like):
+            return provider
+        return row.secret or provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +146,7 @@ def entries(config: GatewayConfig) -> list[RegistryEntry]:
         found.append(RegistryEntry("model", alias, document))
     for target, price in file.prices.items():
         found.append(RegistryEntry("price", _canonical_target(target), _document(price)))
-    found += [RegistryEntry("team", team, _document(table)) for team, table in file.teams.items()]
+    found += [RegistryEntry("team", team, _team(table)) for team, table in file.teams.items()]
     for key, table in file.keys.items():
         if table.limits or table.budget:
             limits = table.model_dump(mode="json", include={"limits", "budget"}, exclude_none=True)
@@ -174,6 +190,11 @@ def _provider(name: str, table: ProviderTable) -> dict[str, Any]:
         # A local server that was given a key wants it: nobody names a variable for nothing.
         document["credential"] = "bearer"
     return document
+
+
+def _team(table: TeamTable) -> dict[str, Any]:
+    # Where a laptop finds a key is nobody else's business.
+    return table.model_dump(mode="json", exclude_none=True, exclude={"providers"})
 
 
 def _document(table: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic_core import PydanticCustomError
 
 from llm_gateway.catalog.endpoints import base_url_fault
-from llm_gateway.domain.catalog import Credential, Dialect
+from llm_gateway.domain.catalog import Credential, Dialect, markup_factor
 from llm_gateway.domain.identity import Role
 
 
@@ -76,6 +76,20 @@ def _header_name(value: str) -> str:
     return value
 
 
+def _percentage(value: str) -> str:
+    try:
+        markup_factor(value)
+    except ValueError as error:
+        raise _fault(str(error)) from None
+    return value
+
+
+def _tier(value: str) -> str:
+    if value in {"default", "standard", "auto"}:
+        raise _fault(f'"{value}" is the standard tier, whose prices stand in the table above')
+    return _plain_text(value)
+
+
 _OURS = {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
 _HTTPS_OWN = {"host", "content-length", "transfer-encoding", "connection", "content-type", "te", "upgrade", "trailer"}
 
@@ -126,6 +140,8 @@ class QuirksTable(Table):
     refuse: list[Text] | None = None
     tells_cost: bool | None = None
     query: dict[Text, Text] | None = None
+    moderations: Literal["openai", "mistral"] | None = None
+    free: list[Literal["moderations"]] | None = None
 
 
 class ProviderTable(Table):
@@ -165,16 +181,31 @@ class ModelTable(Table):
     timeouts: TimeoutsTable | None = None
 
 
-class PriceTable(Table):
-    input: Money
-    output: Money
+class PriceChangesTable(Table):
+    input: Money | None = None
+    output: Money | None = None
     cached_input: Money | None = None
     cache_write_5m: Money | None = None
     cache_write_1h: Money | None = None
     reasoning: Money | None = None
     audio_input: Money | None = None
     audio_output: Money | None = None
+    cached_audio_input: Money | None = None
+    image_input: Money | None = None
+    image_output: Money | None = None
+
+
+class ContextPriceTable(PriceChangesTable):
+    input_tokens: Count
+
+
+class PriceTable(PriceChangesTable):
+    input: Money
+    output: Money
     per_request: Money | None = None
+    web_search: Money | None = None
+    above: list[ContextPriceTable] | None = None
+    service_tiers: dict[Annotated[str, AfterValidator(_tier)], PriceChangesTable] | None = None
 
 
 class BudgetTable(Table):
@@ -189,10 +220,16 @@ class LimitsTable(Table):
     parallel: Count | None = None
 
 
+class TeamProviderTable(Table):
+    api_key_env: Text
+
+
 class TeamTable(Table):
     description: Text | None = None
     budget: BudgetTable | None = None
     limits: LimitsTable | None = None
+    markup: Annotated[str, AfterValidator(_percentage)] | None = None
+    providers: dict[str, TeamProviderTable] = {}
 
 
 class KeyTable(Table):
@@ -224,6 +261,7 @@ TABLES: dict[str, type[Table]] = {
     "quirks": QuirksTable,
     "deployments": DeploymentTable,
     "timeouts": TimeoutsTable,
+    "above": ContextPriceTable,
     "budget": BudgetTable,
     "limits": LimitsTable,
 }

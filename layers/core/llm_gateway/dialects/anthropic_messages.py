@@ -30,6 +30,7 @@ from llm_gateway.dialects.anthropic_errors import decode_anthropic_error
 from llm_gateway.dialects.anthropic_request import encode_body
 from llm_gateway.dialects.anthropic_stream import AnthropicStream
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import InvalidRequest, UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -51,6 +52,8 @@ class AnthropicMessages:
         self._now = now
 
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            raise no_moderations(provider)
         if endpoint != "chat.completions":
             raise InvalidRequest("Claude makes no embeddings.", param="model")
         envelope = provider.quirks.envelope

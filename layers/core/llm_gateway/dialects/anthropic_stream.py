@@ -54,6 +54,8 @@ _LONGEST_TEXT = 1 << 22
 class AnthropicStream:
     """`StreamTranslator` of the `anthropic_messages` dialect. Fed with blocks of whole events."""
 
+    service_tier: str | None = None  # comes with the counts
+
     def __init__(self, *, include_usage: bool, created: int, split_events: SplitEvents) -> None:
         self.started = False
         self.model: str | None = None

@@ -17,6 +17,7 @@ from llm_gateway.dialects.bedrock_errors import decode_bedrock_error
 from llm_gateway.dialects.bedrock_request import encode_converse
 from llm_gateway.dialects.bedrock_stream import BedrockStream
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -36,6 +37,8 @@ class BedrockConverse:
         self._now = now
 
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            raise no_moderations(provider)
         path = f"/model/{quote(model, safe='')}"
         if endpoint == "embeddings":
             return EncodedRequest(f"{path}/invoke", encode_embeddings(request.fields, model))

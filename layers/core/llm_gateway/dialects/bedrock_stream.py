@@ -33,6 +33,8 @@ _DONE = b"data: [DONE]\n\n"
 class BedrockStream:
     """`StreamTranslator` of the `bedrock_converse` dialect. `answer_id` and `created` (Unix seconds) go on each."""
 
+    service_tier: str | None = None  # comes with the counts
+
     def __init__(
         self, model: str, *, include_usage: bool, split_events: SplitEvents, answer_id: str, created: int
     ) -> None:
@@ -196,7 +198,7 @@ class BedrockStream:
     def _metadata(self, event: dict[str, Any]) -> bytes:
         if self.finish_reason is None:
             raise UpstreamMalformed("The provider's stream counts an answer that it did not end.")
-        self.usage = read_converse_usage(event.get("usage"))
+        self.usage = read_converse_usage(event.get("usage"), event.get("serviceTier"))
         self.model = routed_model(event)
         self._told |= extra_fields(event)
         self._counted = True

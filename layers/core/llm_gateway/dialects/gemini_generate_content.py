@@ -20,7 +20,8 @@ from llm_gateway.dialects.gemini_errors import decode_gemini_error, error_inside
 from llm_gateway.dialects.gemini_raw import Arguments, function_arguments
 from llm_gateway.dialects.gemini_request import encode_chat
 from llm_gateway.dialects.gemini_stream import GeminiStream, blocked
-from llm_gateway.dialects.gemini_usage import read_usage, write_usage
+from llm_gateway.dialects.gemini_usage import billed_searches, read_usage, search_queries, write_usage
+from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -43,6 +44,8 @@ class GeminiGenerateContent:
         self._new_id = new_id
 
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            raise no_moderations(provider)
         vertex = provider.quirks.envelope == "vertex"
         name = model.removeprefix("models/")
         path = f"/models/{quote(name, safe='')}"
@@ -96,8 +99,10 @@ class GeminiGenerateContent:
             choice, pieces = _choice(candidate, calls, answer_id)
             choices.append(choice)
             deltas += pieces
-        usage = read_usage(answer.get("usageMetadata"))
         version = answer.get("modelVersion")
+        queries = search_queries(candidates) if b'"webSearchQueries"' in body else set()
+        served = version if isinstance(version, str) else model
+        usage = read_usage(answer.get("usageMetadata"), billed_searches(queries, served))
         told = {
             "id": answer_id,
             "object": "chat.completion",

@@ -16,7 +16,7 @@ from llm_gateway.dialects.dialect import SplitEvents
 from llm_gateway.dialects.gemini_candidate import CandidateReader, Delta, log_probabilities, written_in
 from llm_gateway.dialects.gemini_errors import error_inside
 from llm_gateway.dialects.gemini_raw import Arguments, function_arguments
-from llm_gateway.dialects.gemini_usage import read_usage, write_usage
+from llm_gateway.dialects.gemini_usage import billed_searches, read_usage, search_queries, write_usage
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 
@@ -26,6 +26,8 @@ _ALL_PLAIN = re.compile(rb"(?:data: \{[^\r\n]*\}(?:\r\n\r\n|\n\n))+")
 
 class GeminiStream:
     """`StreamTranslator` of the `gemini_generate_content` dialect. `created` is in Unix seconds."""
+
+    service_tier: str | None = None  # comes with the counts
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class GeminiStream:
         self._failure: UpstreamError | None = None
         self._texts: list[str] = []
         self._head = b""
+        self._queries: set[str] = set()
         self._counted = False
         """Whether the counts of the end have come."""
 
@@ -114,6 +117,8 @@ class GeminiStream:
             self._id = answer.get("responseId") or self._fallback_id
         if isinstance(answer.get("modelVersion"), str):
             self.model = self.model or answer["modelVersion"]
+        if b'"webSearchQueries"' in data:
+            self._queries |= search_queries(answer.get("candidates"))
         self._read_usage(answer)
         candidates = answer.get("candidates") or []
         if not isinstance(candidates, list):
@@ -134,7 +139,7 @@ class GeminiStream:
             return
         last = self._finished() > 0 or _is_last(answer)
         if last or "candidatesTokenCount" in metadata or "thoughtsTokenCount" in metadata:
-            self.usage = read_usage(metadata)
+            self.usage = read_usage(metadata, billed_searches(self._queries, self.model or self._asked_model))
             self._counted = last
 
     def _read_candidate(self, candidate: Mapping[str, Any], arguments: Mapping[int, str]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Chat Completions and embeddings, as OpenAI and everyone compatible speaks them.
+"""Chat Completions and embeddings, as OpenAI and everyone compatible speaks them; `moderations` beside it is the third.
 
 The caller's wire is the provider's, so bytes pass through both ways. The only edits are the model's name and
 `stream_options.include_usage` on the way up, and the usage chunk that a caller did not ask for on the way down.
@@ -38,6 +38,10 @@ class OpenAIChat:
     name = "openai_chat"
 
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            from llm_gateway.dialects.moderations import encode_moderation  # noqa: PLC0415 - few processes need it
+
+            return encode_moderation(request, model, provider)
         body = request.body
         if request.fields.get("model") is None:
             body = set_member(body, "model", orjson.dumps(model))
@@ -62,6 +66,10 @@ class OpenAIChat:
         body: bytes,
         headers: Mapping[str, str] | None = None,
     ) -> DecodedAnswer:
+        if endpoint == "moderations":
+            from llm_gateway.dialects.moderations import decode_moderation  # noqa: PLC0415 - as above
+
+            return decode_moderation(body)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -71,7 +79,7 @@ class OpenAIChat:
         if inside := error_inside(answer):
             raise inside
         answered = answer.get("model")
-        usage = read_usage(answer.get("usage"))
+        usage = read_usage(answer.get("usage"), answer.get("service_tier"))
         listed = answer.get("choices" if endpoint == "chat.completions" else "data")
         if not isinstance(listed, list) or not listed or not all(isinstance(item, dict) for item in listed):
             raise UpstreamMalformed("The provider's answer holds no result.")

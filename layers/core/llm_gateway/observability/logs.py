@@ -66,9 +66,14 @@ def request_fields(record: RequestRecord, overhead_s: float) -> dict[str, Any]:
         "error_code": record.error_code,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
+        "service_tier": usage.service_tier,
+        "estimated": usage.estimated,
         "cost_usd": None if record.cost_usd is None else format(record.cost_usd, "f"),
+        "provider_cost_usd": None if record.provider_cost_usd is None else format(record.provider_cost_usd, "f"),
+        "price_version": record.price_version,
         "latency_ms": record.latency_ms,
         "ttft_ms": record.ttft_ms,
+        "key_source": record.attempts[-1].key_source if record.attempts else None,
         "overhead_ms": round(overhead_s * 1000, 2),
     }
 

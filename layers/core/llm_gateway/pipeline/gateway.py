@@ -21,20 +21,27 @@ from llm_gateway.errors import GatewayError, UpstreamMalformed
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts
-from llm_gateway.pipeline.auth import Authenticator
+from llm_gateway.pipeline.auth import Identification
 from llm_gateway.pipeline.call import Answer, Call
-from llm_gateway.pipeline.catalog_source import CatalogSource
+from llm_gateway.pipeline.catalog_source import Catalogs
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.outcome import Outcome, estimate
+from llm_gateway.pipeline.pricing import asked_tier
 from llm_gateway.pipeline.relay import StreamRelay
-from llm_gateway.schemas.openai_chat import ModelRequest, read_chat_request, read_embeddings_request
+from llm_gateway.schemas.openai_chat import (
+    ModelRequest,
+    read_chat_request,
+    read_embeddings_request,
+    read_moderation_request,
+)
 from llm_gateway.upstream.framings import FRAMINGS
 
 _LONGEST_ANSWER = 64 << 20
 _READ: Mapping[Endpoint, Callable[[bytes], ModelRequest]] = {
     "chat.completions": read_chat_request,
     "embeddings": read_embeddings_request,
+    "moderations": read_moderation_request,
 }
 
 
@@ -42,8 +49,8 @@ _READ: Mapping[Endpoint, Callable[[bytes], ModelRequest]] = {
 class Gateway:
     """The stages, put together by `bootstrap`. `report` gets every finished record, for logs and metrics."""
 
-    auth: Authenticator
-    catalog: CatalogSource
+    auth: Identification
+    catalog: Catalogs
     choice: ModelChoice
     dispatcher: Dispatcher
     accounts: Accounts
@@ -117,7 +124,12 @@ class Exchange:
             key = await gateway.auth.identify(call.token)
         request = self._request = _READ[call.endpoint](call.body)
         self._catalog = await gateway.catalog.current()
-        route = await gateway.choice.choose(call.path_model or request.model, self._catalog, key)
+        name = call.path_model or request.model
+        if name is None and call.endpoint == "moderations":
+            from llm_gateway.pipeline.moderation_choice import default_moderation_model  # noqa: PLC0415 - seldom needed
+
+            name = await default_moderation_model(self._catalog, gateway.dispatcher, key)
+        route = await gateway.choice.choose(name, self._catalog, key)
         deployment = route.deployments[0]
         self._provider = self._catalog.providers[deployment.provider]
         if gateway.debug is not None:
@@ -133,10 +145,11 @@ class Exchange:
             self.record = await gateway.accounts.open(
                 call, key, request, route.requested, deployment, route.timeouts.total_s
             )
+        self.outcome.asked_tier = asked_tier(request.fields, self._provider)
         self.outcome.sent_at = time.perf_counter()
         with gateway.tracer.segment("upstream"):
             self._response = await gateway.dispatcher.send(
-                dialect, encoded, self._provider, deployment.model, route.timeouts, self.outcome.attempts
+                dialect, encoded, self._provider, deployment.model, route.timeouts, key.team, self.outcome
             )
             self.outcome.status = self._response.status
             if gateway.debug is not None:
@@ -155,8 +168,8 @@ class Exchange:
         body = await self._response.read(_LONGEST_ANSWER)
         upstream_s = self._since_sent()
         decoded = dialect.decode(self.call.endpoint, self._request, deployment.model, body, self._response.headers)
-        usage = decoded.usage or estimate(self._request.fields, decoded.text())
         outcome = self.outcome
+        usage = outcome.in_tier(decoded.usage or estimate(self._request.fields, decoded.text()))
         outcome.answered_model, outcome.finish_reason = decoded.model, decoded.finish_reason
         outcome.counted, outcome.cost = usage, self._price(usage, decoded.model)
         self._measure_overhead(upstream_s)

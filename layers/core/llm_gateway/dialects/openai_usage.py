@@ -5,7 +5,8 @@ alone: what the total has more than prompt and completion was generated, and is 
 
 Sources: https://platform.openai.com/docs/api-reference/chat/object (usage, prompt_tokens_details,
 completion_tokens_details), https://api-docs.deepseek.com/api/create-chat-completion (prompt_cache_hit_tokens),
-https://openrouter.ai/docs/use-cases/usage-accounting (cache_write_tokens)
+https://openrouter.ai/docs/use-cases/usage-accounting (cache_write_tokens, cost),
+https://github.com/perplexityai/perplexity-py (UsageInfo: cost.total_cost)
 """
 
 from collections.abc import Mapping
@@ -43,8 +44,12 @@ def read_usage(usage: Any) -> Usage | None:
         reasoning_tokens=_count(out, "reasoning_tokens") or reasoning_apart,
         input_audio_tokens=_count(into, "audio_tokens") or 0,
         output_audio_tokens=_count(out, "audio_tokens") or 0,
-        told_cost_usd=_money(usage.get("cost")),
+        told_cost_usd=_told_cost(usage.get("cost")),
     )
+
+
+def _told_cost(cost: Any) -> Decimal | None:
+    return _money(cost.get("total_cost") if isinstance(cost, dict) else cost)
 
 
 def _money(value: Any) -> Decimal | None:

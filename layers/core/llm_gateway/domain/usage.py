@@ -1,5 +1,6 @@
 """What a provider counted, and the record of one request that is kept of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -29,6 +30,18 @@ class Usage:
     told_cost_usd: Decimal | None = None
     """What the provider says it bills. It counts only where the provider is known to tell the truth of it."""
     estimated: bool = False
+
+
+def total_usage(parts: Sequence[Usage]) -> Usage:
+    """What several calls come to; estimated where one is, and with a told cost where all have one."""
+    counts = {
+        name: sum(getattr(part, name) for part in parts)
+        for name, kind in Usage.__annotations__.items()
+        if kind in (int, "int")
+    }
+    told = [part.told_cost_usd for part in parts]
+    cost = sum((each for each in told if each is not None), Decimal(0)) if told and None not in told else None
+    return Usage(**counts, told_cost_usd=cost, estimated=any(part.estimated for part in parts))
 
 
 @dataclass(frozen=True, slots=True)

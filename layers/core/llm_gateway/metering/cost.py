@@ -1,6 +1,6 @@
 """What a call costs: token counts times prices, exact to the last digit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
@@ -57,6 +57,16 @@ def cost(usage: Usage, price: ModelPrice | None, version: str) -> Cost:
         rate = price.rates[kind].at(usage.input_tokens)
         total = _EXACT.add(total, _EXACT.multiply(rate, _EXACT.scaleb(Decimal(tokens), -6)))
     return Cost(_plain(total), price.version)
+
+
+def total_cost(parts: Sequence[Cost]) -> Cost:
+    """The exact sum of several calls, which share a price; `usd` is None where one has none."""
+    total = Decimal(0)
+    for part in parts:
+        if part.usd is None:
+            return part
+        total = _EXACT.add(total, part.usd)
+    return Cost(_plain(total), parts[0].price_version)
 
 
 def format_usd(amount: Decimal) -> str:

@@ -10,7 +10,7 @@ from llm_gateway.dialects.dialect import Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider, Timeouts
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
 from llm_gateway.domain.usage import Attempt
-from llm_gateway.errors import InternalFailure, ModelNotFound, UpstreamError
+from llm_gateway.errors import InternalFailure, ModelNotFound, UpstreamError, UpstreamUnauthenticated
 from llm_gateway.pipeline.outcome import attempt
 from llm_gateway.upstream.authorize import Authorizer, Unauthorized, authorizer_of
 
@@ -55,7 +55,7 @@ class Dispatcher:
             ) from None
 
     async def is_configured(self, provider: Provider) -> bool:
-        """Whether the provider can be called: it needs no key, or has one."""
+        """Whether the provider can be called: it has a credential, or needs none."""
         if not provider.enabled or provider.base_url is None or provider.dialect not in self._dialects:
             return False
         authorizer = self._authorizers.get(provider.credential)
@@ -72,25 +72,28 @@ class Dispatcher:
     ) -> HttpResponse:
         """The provider's answer with a 2xx status; the caller closes it. What failed on the way joins `attempts`.
 
-        A 401 with a key that has been replaced meanwhile is tried once more with the new one.
+        A credential that is refused, and has been replaced or can be renewed, is tried once more.
         Raises `UpstreamError` and its kin.
         """
-        key = await self._key_of(provider)
+        authorizer = authorizer_of(provider, self._authorizers)
+        key, renewed = await self._key_of(provider), False
         while True:
             began = time.perf_counter()
+            sent, status = None, None
             try:
-                response = await self._send(provider, encoded, model, key, timeouts)
+                sent = await self._request(provider, encoded, model, key, timeouts)
+                response = await self._http.send(sent)
+                status = response.status
+                if 200 <= status < 300:
+                    return response
+                refusal = await self._refusal(dialect, response, key)
             except UpstreamError as error:
-                attempts.append(attempt(provider.name, model, None, error, began))
-                raise
-            if 200 <= response.status < 300:
-                return response
-            refusal = await self._refusal(dialect, response, key)
-            attempts.append(attempt(provider.name, model, response.status, refusal, began))
-            if response.status != 401 or key is None or len(attempts) > 1:
+                refusal = error
+            attempts.append(attempt(provider.name, model, status, refusal, began))
+            if renewed or not isinstance(refusal, UpstreamUnauthenticated):
                 raise refusal
-            stale, key = key, await self._fresh_key_of(provider)
-            if key in (None, stale):
+            stale, key, renewed = key, await self._fresh_key_of(provider), True
+            if not _is_another(authorizer, stale, key, sent):
                 raise refusal
 
     async def _refusal(self, dialect: Dialect, response: HttpResponse, key: str | None) -> UpstreamError:
@@ -113,7 +116,8 @@ class Dispatcher:
         row = provider_rows().get(provider.name)
         variable = f"; locally, set {row.api_key_env[0]}" if row is not None and row.api_key_env else ""
         secret = self.secret_name(provider)
-        return f"(Provider `{provider.name}` could serve it with a key: store the secret `{secret}`{variable}.)"
+        role = " Or run with AWS credentials in the environment." if provider.credential == "sigv4" else ""
+        return f"(Provider `{provider.name}` could serve it with a key: store the secret `{secret}`{variable}.{role})"
 
     def secret_name(self, provider: Provider) -> str:
         return f"{self._stack}/provider/{provider.secret or provider.name}"
@@ -123,13 +127,14 @@ class Dispatcher:
             return None
         return await self._secrets.get_secret(self.secret_name(provider))
 
-    async def _send(
+    async def _request(
         self, provider: Provider, encoded: EncodedRequest, model: str, key: str | None, timeouts: Timeouts
-    ) -> HttpResponse:
+    ) -> HttpRequest:
         authorizer = authorizer_of(provider, self._authorizers)
         if key is None and authorizer.needs_key:
+            lacking = "neither a key nor AWS credentials" if provider.credential == "sigv4" else "no key"
             raise ModelNotFound(
-                f"The model `{model}` cannot be served: provider `{provider.name}` has no key.", param="model"
+                f"The model `{model}` cannot be served: provider `{provider.name}` has {lacking}.", param="model"
             )
         url = _url(provider, encoded)
         headers = {
@@ -139,17 +144,22 @@ class Dispatcher:
             **provider.headers,
             **encoded.headers,
         }
-        return await self._http.send(
-            HttpRequest(
-                method="POST",
-                url=url,
-                headers=await authorizer.authorize(provider, key, Unauthorized("POST", url, headers, encoded.body)),
-                body=encoded.body,
-                connect_s=timeouts.connect_s,
-                first_byte_s=min(timeouts.first_token_s, LONGEST_FIRST_BYTE_S),
-                idle_s=timeouts.idle_s,
-            )
+        return HttpRequest(
+            method="POST",
+            url=url,
+            headers=await authorizer.authorize(provider, key, Unauthorized("POST", url, headers, encoded.body)),
+            body=encoded.body,
+            connect_s=timeouts.connect_s,
+            first_byte_s=min(timeouts.first_token_s, LONGEST_FIRST_BYTE_S),
+            idle_s=timeouts.idle_s,
         )
+
+
+def _is_another(authorizer: Authorizer, stale: str | None, fresh: str | None, refused: HttpRequest | None) -> bool:
+    """Whether the credential would now be another than the one that was refused."""
+    if fresh != stale:
+        return fresh is not None or not authorizer.needs_key
+    return refused is not None and authorizer.renew(stale, refused.headers)
 
 
 def _url(provider: Provider, encoded: EncodedRequest) -> str:

@@ -60,12 +60,13 @@ bench: $(STAMP) ## measure the gateway against plain passthroughs (docs/performa
 prices: $(STAMP) ## write the price book anew from genai-prices, and print every price that changed
 	@$(BIN)/python -m scripts.generate_prices
 
-check: $(STAMP) ## lint, types, import order, and that the requirements match pyproject.toml
+check: $(STAMP) ## lint, types, import order, and that requirements and docs/providers.md match their sources
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_requirements.py
+	$(BIN)/python scripts/generate_providers_page.py --check
 
 # The one target, beside setup, that needs the network.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header

@@ -16,6 +16,7 @@ GatewayError                                  status  type                    co
 │   └── ProviderKeyUnreadable                 503     server_error            provider_key_unreadable
 └── UpstreamError                             (any)   provider's own          provider's own
     ├── UpstreamRejected                      4xx     provider's own          provider's own
+    │   └── UpstreamUnauthenticated           4xx     authentication_error    provider's own
     ├── UpstreamFailed                        502     server_error            upstream_error
     │   ├── UpstreamUnreachable               502     server_error            upstream_unreachable
     │   ├── UpstreamMalformed                 502     server_error            upstream_malformed
@@ -165,6 +166,16 @@ class UpstreamRejected(UpstreamError):
     status = 400
     type = "invalid_request_error"
     code = None
+
+
+class UpstreamUnauthenticated(UpstreamRejected):
+    """The provider does not accept the gateway's credential: one that was replaced, revoked or has expired.
+
+    Every dialect says it so, whatever the status: Google answers 400 to an unknown key, AWS 403 to an expired token.
+    """
+
+    status = 401
+    type = "authentication_error"
 
 
 class UpstreamFailed(UpstreamError):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal, TypeVar, get_args
 
-from llm_gateway.catalog.endpoints import azure_endpoint, base_url_fault, complete_base_url
+from llm_gateway.catalog.endpoints import azure_endpoint, azure_streams_usage, base_url_fault, complete_base_url
 from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
 from llm_gateway.catalog.operator_prices import read_price
 from llm_gateway.catalog.providers import DEFAULT_REGION, ProviderRow, canonical, provider_rows
@@ -184,6 +184,8 @@ def _endpoint(
         version = next((environment[each] for each in row.api_version_env if environment.get(each)), None)
     quirks = row.quirks
     if url is not None and row.base_url_style == "azure":
+        if not azure_streams_usage(version):
+            quirks = replace(quirks, stream_usage="never")
         url, model_in_path, query = azure_endpoint(url, version)
         return url, replace(quirks, model_in_path=model_in_path, query={**quirks.query, **query})
     if version is not None:
@@ -207,6 +209,8 @@ def _quirks(given: _Document, base: Quirks) -> Quirks:
         rename={**base.rename, **given.string_map("rename")},
         drop=(*base.drop, *given.strings("drop")),
         refuse=(*base.refuse, *given.strings("refuse")),
+        developer_role=given.get("developer_role", bool, base.developer_role),
+        drop_from_messages=(*base.drop_from_messages, *given.strings("drop_from_messages")),
         tells_cost=given.get("tells_cost", bool, base.tells_cost),
         query={**base.query, **given.string_map("query")},
         moderations=given.choice("moderations", Literal["openai", "mistral"], base.moderations),

@@ -138,6 +138,8 @@ class QuirksTable(Table):
     rename: dict[Text, Text] | None = None
     drop: list[Text] | None = None
     refuse: list[Text] | None = None
+    developer_role: bool | None = None
+    drop_from_messages: list[Text] | None = None
     tells_cost: bool | None = None
     query: dict[Text, Text] | None = None
     moderations: Literal["openai", "mistral"] | None = None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from llm_gateway.dialects.bedrock_answer import decode_converse
-from llm_gateway.dialects.bedrock_embeddings import decode_embeddings, encode_embeddings
+from llm_gateway.dialects.bedrock_embeddings import decode_embeddings, encode_embeddings, inputs_per_call
 from llm_gateway.dialects.bedrock_errors import decode_bedrock_error
 from llm_gateway.dialects.bedrock_request import encode_converse
 from llm_gateway.dialects.bedrock_stream import BedrockStream
@@ -35,6 +35,9 @@ class BedrockConverse:
     def __init__(self, new_id: Callable[[], str] = _new_id, now: Callable[[], float] = time.time) -> None:
         self._new_id = new_id
         self._now = now
+
+    def inputs_per_call(self, model: str, provider: Provider) -> int | None:
+        return inputs_per_call(model)
 
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
         if endpoint == "moderations":

@@ -59,6 +59,7 @@ class BedrockStream:
         self._failure: UpstreamError | None = None
         self._calls: dict[int, int] = {}
         """Tool calls by the index of their block: which of the answer's calls each is."""
+        self._argument_heads: dict[int, bytes] = {}
         self._without_arguments: set[int] = set()
         self._thoughts: dict[int, int] = {}
         self._redacted: dict[int, list[str]] = {}
@@ -136,6 +137,9 @@ class BedrockStream:
         self.started = True
         at = _index(event)
         self._calls[at] = len(self._calls)
+        self._argument_heads[at] = (
+            self._delta_head + b'{"tool_calls":[{"index":%d,"function":{"arguments":' % self._calls[at]
+        )
         self._without_arguments.add(at)
         self._texts.append(str(use.get("name") or ""))
         function = {"name": use.get("name"), "arguments": ""}
@@ -161,11 +165,12 @@ class BedrockStream:
         return b""
 
     def _arguments(self, at: int, piece: Any) -> bytes:
-        if at not in self._calls or not isinstance(piece, str) or not piece:
+        head = self._argument_heads.get(at)
+        if head is None or not isinstance(piece, str) or not piece:
             return b""
         self._without_arguments.discard(at)
         self._texts.append(piece)
-        return self._delta({"tool_calls": [{"index": self._calls[at], "function": {"arguments": piece}}]})
+        return b"".join((head, orjson.dumps(piece), b"}}]}", self._delta_tail))
 
     def _thought(self, at: int, thought: dict[str, Any]) -> bytes:
         index = self._thoughts.setdefault(at, len(self._thoughts))

@@ -87,6 +87,13 @@ class StreamTranslator(Protocol):
 class Dialect(Protocol):
     name: str
 
+    def inputs_per_call(self, model: str, provider: Provider) -> int | None:
+        """The most inputs that one call for embeddings takes; a request for more becomes several calls.
+
+        None where the gateway does not have to count, for the provider's limit is the one its callers know.
+        """
+        ...
+
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
         """Raises `InvalidRequest` for what the provider would reject and nothing can stand in for."""
         ...

@@ -9,7 +9,8 @@ completion_tokens_details), https://platform.openai.com/docs/api-reference/image
 https://api-docs.deepseek.com/api/create-chat-completion (prompt_cache_hit_tokens),
 https://openrouter.ai/docs/use-cases/usage-accounting (cache_write_tokens, cost),
 https://docs.x.ai/developers/cost-tracking (cost_in_usd_ticks),
-https://docs.perplexity.ai/getting-started/pricing (citation tokens, search queries, request fee)
+https://docs.perplexity.ai/getting-started/pricing (citation tokens, search queries, request fee),
+https://github.com/perplexityai/perplexity-py (UsageInfo: cost.total_cost)
 """
 
 from collections.abc import Mapping
@@ -85,7 +86,10 @@ def _searches(usage: Mapping[str, Any]) -> int:
 
 def _told_cost(usage: Mapping[str, Any]) -> Decimal | None:
     ticks = _count(usage, "cost_in_usd_ticks")
-    return _money(usage.get("cost")) if ticks is None else Decimal(ticks).scaleb(-_TICK_DIGITS)
+    if ticks is not None:
+        return Decimal(ticks).scaleb(-_TICK_DIGITS)
+    cost = usage.get("cost")
+    return _money(cost.get("total_cost") if isinstance(cost, dict) else cost)
 
 
 def _table(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -26,8 +26,13 @@ class Quirks:
     """Members that the vendor refuses, without which the answer is as good: left out, with a warning."""
     refuse: tuple[str, ...] = ()
     """Members that the vendor does not have, without which the answer would be another: a 400."""
+    developer_role: bool = True
+    """Whether the role `developer` is known; where it is not, its messages go as `system`."""
+    drop_from_messages: tuple[str, ...] = ()
+    """Members of messages that the vendor refuses: left out of them, with a warning."""
     tells_cost: bool = False
-    """The answer's `usage` tells what is billed: `cost` in US dollars, or xAI's `cost_in_usd_ticks`."""
+    """The answer's `usage` tells what is billed: `cost` (or the `total_cost` in it) in US dollars, or xAI's
+    `cost_in_usd_ticks`."""
     query: Mapping[str, str] = field(default_factory=dict)
     """Added to every URL, such as Azure's `api-version`."""
     moderations: Literal["openai", "mistral"] | None = None

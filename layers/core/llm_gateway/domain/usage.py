@@ -1,5 +1,6 @@
 """What a provider counted, and the record of one request that is kept of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -44,6 +45,18 @@ class Usage:
     inference_geo: str | None = None
     """Where it was served, if that has a price of its own (Anthropic: `us`)."""
     estimated: bool = False
+
+
+def total_usage(parts: Sequence[Usage]) -> Usage:
+    """What several calls come to; estimated where one is, and with a told cost where all have one."""
+    counts = {
+        name: sum(getattr(part, name) for part in parts)
+        for name, kind in Usage.__annotations__.items()
+        if kind in (int, "int")
+    }
+    told = [part.told_cost_usd for part in parts]
+    cost = sum((each for each in told if each is not None), Decimal(0)) if told and None not in told else None
+    return Usage(**counts, told_cost_usd=cost, estimated=any(part.estimated for part in parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,9 @@ class LazyOAuth:
             self._made = GoogleOAuth(*self._arguments)
         return await self._made.authorize(provider, key, request)
 
+    def renew(self, key: str | None, refused: Mapping[str, str]) -> bool:
+        return self._made is not None and self._made.renew(key, refused)
+
 
 def with_provider(catalog: Catalog, provider: Provider) -> Catalog:
     return replace(catalog, providers={**catalog.providers, provider.name: provider})

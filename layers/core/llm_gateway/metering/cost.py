@@ -1,6 +1,6 @@
 """What a call costs: token counts times prices, and the fees beside them, exact to the last digit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
@@ -84,6 +84,18 @@ def marked_up(cost: Cost, factor: Decimal | None) -> Cost:
     if factor is None or cost.usd is None:
         return cost
     return Cost(_plain(_EXACT.multiply(cost.usd, factor)), cost.price_version, provider_usd=cost.usd)
+
+
+def total_cost(parts: Sequence[Cost]) -> Cost:
+    """The exact sum of several calls, which share a price; `usd` is None where one has none."""
+    total = provider_total = Decimal(0)
+    for part in parts:
+        if part.usd is None:
+            return part
+        total = _EXACT.add(total, part.usd)
+        provider_total = _EXACT.add(provider_total, part.usd if part.provider_usd is None else part.provider_usd)
+    marked = any(part.provider_usd is not None for part in parts)
+    return Cost(_plain(total), parts[0].price_version, provider_usd=_plain(provider_total) if marked else None)
 
 
 def format_usd(amount: Decimal) -> str:

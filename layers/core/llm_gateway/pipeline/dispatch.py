@@ -8,7 +8,14 @@ from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.dialects.dialect import Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider, Timeouts
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
-from llm_gateway.errors import InternalFailure, ModelNotFound, ProviderKeyUnreadable, UpstreamError, UpstreamRejected
+from llm_gateway.errors import (
+    InternalFailure,
+    ModelNotFound,
+    ProviderKeyUnreadable,
+    UpstreamError,
+    UpstreamRejected,
+    UpstreamUnauthenticated,
+)
 from llm_gateway.pipeline.key_ring import KeyRing
 from llm_gateway.pipeline.key_turns import KeyTurns
 from llm_gateway.pipeline.outcome import Outcome, attempt
@@ -55,9 +62,9 @@ class Dispatcher:
             ) from None
 
     async def is_configured(self, provider: Provider, team: str | None) -> bool:
-        """Whether `team` can call the provider: it needs no key, or there is one for it.
+        """Whether `team` can call the provider: there is a credential for it, or it needs none.
 
-        One that cannot be read counts: the call itself says what is wrong with it.
+        A key that cannot be read counts: the call itself says what is wrong with it.
         """
         if not provider.enabled or provider.base_url is None or provider.dialect not in self._dialects:
             return False
@@ -82,21 +89,26 @@ class Dispatcher:
         """The provider's answer with a 2xx status; the caller closes it.
 
         Whose key was sent is `outcome.key`; what failed on the way joins `outcome.attempts`. A refusal that is the
-        key's own is followed by the next key (`KeyTurns`), within the time that the first byte has.
+        key's own is followed by the next key (`KeyTurns`), one of what was made of the key (a token, a role's
+        credentials) by another one, once; all within the time that the first byte has.
         Raises `UpstreamError` and its kin.
         """
+        authorizer = authorizer_of(provider, self._authorizers)
         keys = await self._keys_of(provider, team)
         key = self._ring.first(keys, provider.name, model) if keys else None
         turns: KeyTurns | None = None
+        renewed = False
         within_s = min(timeouts.first_token_s, timeouts.total_s, LONGEST_FIRST_BYTE_S)
         deadline = time.perf_counter() + within_s
         while True:
             began, outcome.key = time.perf_counter(), key
             refusal: UpstreamError
+            sent: HttpRequest | None = None
             status: int | None = None
             headers: Mapping[str, str] = {}
             try:
-                response = await self._send(provider, encoded, model, key, timeouts, within_s)
+                sent = await self._request(provider, encoded, model, key, timeouts, within_s)
+                response = await self._http.send(sent)
             except UpstreamRejected as error:
                 refusal = error  # of whoever gives access tokens for the key
             except UpstreamError as error:
@@ -108,6 +120,10 @@ class Dispatcher:
                 status, headers = response.status, response.headers
                 refusal = await self._refusal(dialect, response, key)
             outcome.attempts.append(attempt(provider.name, model, status, refusal, began, key))
+            within_s = deadline - time.perf_counter()
+            if not renewed and within_s >= _SHORTEST_TRY_S and _can_renew(authorizer, key, refusal, sent):
+                renewed = True
+                continue
             if key is None:
                 raise refusal
             turns = turns or KeyTurns(self._keys, self._ring, provider, model, team, keys, self._warn)
@@ -132,7 +148,8 @@ class Dispatcher:
         row = provider_rows().get(provider.name)
         variable = f"; locally, set {row.api_key_env[0]}" if row is not None and row.api_key_env else ""
         places = " or ".join(self.key_places(provider, None))
-        return f"(Provider `{provider.name}` could serve it with a key: store {places}{variable}.)"
+        role = " Or run with AWS credentials in the environment." if provider.credential == "sigv4" else ""
+        return f"(Provider `{provider.name}` could serve it with a key: store {places}{variable}.{role})"
 
     def key_places(self, provider: Provider, team: str | None) -> Sequence[str]:
         """Where a key of the provider could be put."""
@@ -143,7 +160,7 @@ class Dispatcher:
             return ()
         return await self._keys.resolve(provider, team)
 
-    async def _send(
+    async def _request(
         self,
         provider: Provider,
         encoded: EncodedRequest,
@@ -151,11 +168,12 @@ class Dispatcher:
         key: ProviderKey | None,
         timeouts: Timeouts,
         first_byte_s: float,
-    ) -> HttpResponse:
+    ) -> HttpRequest:
         authorizer = authorizer_of(provider, self._authorizers)
         if key is None and authorizer.needs_key:
+            lacking = "neither a key nor AWS credentials" if provider.credential == "sigv4" else "no key"
             raise ModelNotFound(
-                f"The model `{model}` cannot be served: provider `{provider.name}` has no key.", param="model"
+                f"The model `{model}` cannot be served: provider `{provider.name}` has {lacking}.", param="model"
             )
         url = _url(provider, encoded)
         headers = {
@@ -165,21 +183,25 @@ class Dispatcher:
             **provider.headers,
             **encoded.headers,
         }
-        return await self._http.send(
-            HttpRequest(
-                method="POST",
-                url=url,
-                headers=await authorizer.authorize(
-                    provider,
-                    None if key is None else key.text,
-                    Unauthorized("POST", url, headers, encoded.body),
-                ),
-                body=encoded.body,
-                connect_s=timeouts.connect_s,
-                first_byte_s=first_byte_s,
-                idle_s=timeouts.idle_s,
-            )
+        text = None if key is None else key.text
+        return HttpRequest(
+            method="POST",
+            url=url,
+            headers=await authorizer.authorize(provider, text, Unauthorized("POST", url, headers, encoded.body)),
+            body=encoded.body,
+            connect_s=timeouts.connect_s,
+            first_byte_s=first_byte_s,
+            idle_s=timeouts.idle_s,
         )
+
+
+def _can_renew(
+    authorizer: Authorizer, key: ProviderKey | None, refusal: UpstreamError, refused: HttpRequest | None
+) -> bool:
+    """Whether the same key may now make another credential than the one that was refused."""
+    if refused is None or not isinstance(refusal, UpstreamUnauthenticated):
+        return False
+    return authorizer.renew(None if key is None else key.text, refused.headers)
 
 
 def _url(provider: Provider, encoded: EncodedRequest) -> str:

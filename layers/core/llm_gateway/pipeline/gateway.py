@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
-from llm_gateway.dialects.dialect import Dialect, Endpoint, Framing
+from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, EncodedRequest, Endpoint, Framing
 from llm_gateway.dialects.json_splice import add_member, set_member
 from llm_gateway.domain.catalog import Catalog, Deployment, Provider, Timeouts
 from llm_gateway.domain.ports import HttpResponse
@@ -22,6 +22,7 @@ from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.auth import Identification
+from llm_gateway.pipeline.batches import BatchCalls, Part, parts_of
 from llm_gateway.pipeline.call import Answer, Call
 from llm_gateway.pipeline.catalog_source import Catalogs
 from llm_gateway.pipeline.dispatch import Dispatcher
@@ -140,7 +141,12 @@ class Exchange:
                 to=f"{deployment.provider}:{deployment.model}",
             )
         dialect = gateway.dispatcher.dialect_of(self._provider)
-        encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
+        parts = []
+        if call.endpoint == "embeddings":
+            parts = parts_of(request, dialect, deployment.model, self._provider)
+            encoded = parts[0].encoded
+        else:
+            encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
         with gateway.tracer.segment("ledger"):
             self.record = await gateway.accounts.open(
                 call, key, request, route.requested, deployment, route.timeouts.total_s
@@ -148,6 +154,8 @@ class Exchange:
         self.outcome.asked_tier = asked_tier(request.fields, self._provider)
         self.outcome.sent_at = time.perf_counter()
         with gateway.tracer.segment("upstream"):
+            if len(parts) > 1:
+                return _warned(await self._batched(dialect, deployment, parts, route.timeouts, key.team), encoded)
             self._response = await gateway.dispatcher.send(
                 dialect, encoded, self._provider, deployment.model, route.timeouts, key.team, self.outcome
             )
@@ -158,9 +166,7 @@ class Exchange:
                 answer = await self._streamed(dialect, deployment, route.timeouts, encoded.framing)
             else:
                 answer = await self._buffered(dialect, deployment)
-        if not encoded.warnings:
-            return answer
-        return replace(answer, headers={**answer.headers, "x-gateway-warning": "; ".join(encoded.warnings)})
+        return _warned(answer, encoded)
 
     async def _buffered(self, dialect: Dialect, deployment: Deployment) -> Answer:
         assert self._response is not None
@@ -168,10 +174,28 @@ class Exchange:
         body = await self._response.read(_LONGEST_ANSWER)
         upstream_s = self._since_sent()
         decoded = dialect.decode(self.call.endpoint, self._request, deployment.model, body, self._response.headers)
+        usage = self.outcome.in_tier(decoded.usage or estimate(self._request.fields, decoded.text()))
+        self.outcome.counted, self.outcome.cost = usage, self._price(usage, decoded.model)
+        return self._whole(decoded, deployment, upstream_s)
+
+    async def _batched(
+        self, dialect: Dialect, deployment: Deployment, parts: list[Part], timeouts: Timeouts, team: str | None
+    ) -> Answer:
         outcome = self.outcome
-        usage = outcome.in_tier(decoded.usage or estimate(self._request.fields, decoded.text()))
+        calls = BatchCalls(parts, self._gateway.dispatcher, dialect, self._provider, deployment.model)
+        try:
+            decoded = await calls.run(timeouts, team, outcome)
+        finally:
+            if bill := calls.bill(self._price):
+                outcome.counted, outcome.cost = bill
+        outcome.status = 200
+        return self._whole(decoded, deployment, self._since_sent())
+
+    def _whole(self, decoded: DecodedAnswer, deployment: Deployment, upstream_s: float) -> Answer:
+        """A buffered answer, once its usage and cost are known."""
+        outcome = self.outcome
+        assert outcome.cost is not None
         outcome.answered_model, outcome.finish_reason = decoded.model, decoded.finish_reason
-        outcome.counted, outcome.cost = usage, self._price(usage, decoded.model)
         self._measure_overhead(upstream_s)
         cost = None if outcome.cost.usd is None else format_usd(outcome.cost.usd)
         headers = self._headers(deployment)
@@ -220,6 +244,12 @@ class Exchange:
 
     def _measure_overhead(self, upstream_s: float) -> None:
         self.overhead_s = max(0.0, time.perf_counter() - self.call.started - upstream_s)
+
+
+def _warned(answer: Answer, encoded: EncodedRequest) -> Answer:
+    if not encoded.warnings:
+        return answer
+    return replace(answer, headers={**answer.headers, "x-gateway-warning": "; ".join(encoded.warnings)})
 
 
 def _header_text(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from llm_gateway.domain.catalog import Provider
-from llm_gateway.errors import UpstreamError
+from llm_gateway.errors import UpstreamError, UpstreamUnauthenticated
 from llm_gateway.pipeline.key_ring import KeyRing
 from llm_gateway.pipeline.provider_keys import KeyResolver, ProviderKey
 
@@ -28,7 +28,7 @@ class KeyTurns:
 
     - A rate limit (429) or no credit (402, `insufficient_quota`) of one key is not that of another: the next key is
       tried at once. Keys may belong to different accounts, and where they do not, it costs one short call.
-    - A refused key (401) is read again, once a call. One that has been replaced is tried in its new form; one that has
+    - A refused key is read again, once a call. One that has been replaced is tried in its new form; one that has
       not is passed over, with a warning by name, if there are others.
     - Everything else is not the key's fault, and ends the call.
 
@@ -59,7 +59,7 @@ class KeyTurns:
     async def after(self, key: ProviderKey, refusal: UpstreamError, headers: Mapping[str, str]) -> ProviderKey | None:
         """The key to try next, or None. Raises `errors.Unavailable` where the keys can no longer be read."""
         self._tried.add(key.text)
-        if _is_refused(refusal):
+        if isinstance(refusal, UpstreamUnauthenticated):
             await self._refused(key)
         elif (seconds := rest_s(refusal, headers)) is not None:
             self._limited = refusal
@@ -107,10 +107,6 @@ def rest_s(refusal: UpstreamError, headers: Mapping[str, str]) -> float | None:
     if seconds is None:
         seconds = _reset_s(headers)
     return _LIMITED_S if seconds is None else min(seconds, _LONGEST_S)
-
-
-def _is_refused(refusal: UpstreamError) -> bool:
-    return refusal.http_status == 401 or refusal.error_type == "authentication_error"
 
 
 def _reset_s(headers: Mapping[str, str]) -> float | None:

@@ -47,9 +47,13 @@ BLOCKS: list[tuple[str, Any, Usage | None]] = [
                 "total_cost": 0.03073,
             },
         },
-        Usage(20, 1645, told_cost_usd=Decimal("0.03073")),
+        Usage(20, 1645, told_cost_usd=Decimal("0.03073"), told_request_fee_usd=Decimal("0.006")),
     ),
-    ("a cost without a total", {"prompt_tokens": 1, "cost": {"request_cost": 0.006}}, Usage(1, 0)),
+    (
+        "a cost without a total",
+        {"prompt_tokens": 1, "cost": {"request_cost": 0.006}},
+        Usage(1, 0, told_request_fee_usd=Decimal("0.006")),
+    ),
     (
         "reasoning beside completion",
         {

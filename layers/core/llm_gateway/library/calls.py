@@ -122,6 +122,8 @@ class Calls:
             places = list(dispatcher.key_places(providers[0], team))
             if providers[0].credential == "oauth":
                 places[0] = 'the argument credentials={"service_account": …}'
+            if providers[0].credential == "sigv4":
+                places.append("AWS credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)")
             raise CredentialsMissing(
                 f"Provider `{providers[0].name}` has no credentials. Any of these gives them: {'; '.join(places)}.",
                 param="credentials",

@@ -59,7 +59,9 @@ def assert_usage(usage: Usage | None, wanted: dict[str, int] | None) -> None:
         assert usage is None
     else:
         assert usage is not None
-        assert {name: value for name, value in asdict(usage).items() if value and not name.startswith("told_")} == wanted
+        assert {
+            name: value for name, value in asdict(usage).items() if value and not name.startswith("told_")
+        } == wanted
 
 
 def decode(scenario: str, pieces: list[bytes]) -> tuple[bytes, OpenAIStream]:

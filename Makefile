@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test build local deploy bench check requirements clean
+.PHONY: help setup run test build local deploy bench prices check requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -57,12 +57,16 @@ deploy: build ## build and deploy the stack into your AWS account, asking what i
 bench: $(STAMP) ## measure the gateway against plain passthroughs (docs/performance.md)
 	$(BIN)/python -m tests.bench
 
-check: $(STAMP) ## lint, types, import order, and that the requirements match pyproject.toml
+prices: $(STAMP) ## write the price book anew from genai-prices, and print every price that changed
+	@$(BIN)/python -m scripts.generate_prices
+
+check: $(STAMP) ## lint, types, import order, and that requirements and docs/providers.md match their sources
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_requirements.py
+	$(BIN)/python scripts/generate_providers_page.py --check
 
 # The one target, beside setup, that needs the network.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header

@@ -2,12 +2,12 @@
 
 Development only: the gateway reads the JSON and never imports genai-prices. Run it after upgrading the package:
 
-    python scripts/generate_prices.py            # writes the files
-    python scripts/generate_prices.py --check    # exits 1 when the files are not what the installed package gives
+    make prices                                  # writes the files, and prints every price that changed
+    python -m scripts.generate_prices --check    # exits 1 when the files are not what the installed package gives
 
-The output depends on the package alone. `version.json` keeps its date as long as nothing else changed, so running
-the script twice changes nothing. The format is described in `docs/adr/0003-price-book.md`; numbers are strings, so
-that no reader can make floats of them.
+The output depends on the package and on `price_multipliers.toml` beside this file. `version.json` keeps its date as
+long as nothing else changed, so running the script twice changes nothing and prints nothing. The format is described in
+`docs/adr/0003-price-book.md`; numbers are strings, so that no reader can make floats of them.
 
 Source: https://github.com/pydantic/genai-prices
 """
@@ -15,6 +15,7 @@ Source: https://github.com/pydantic/genai-prices
 import argparse
 import hashlib
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -40,7 +41,12 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
+from llm_gateway.metering.matching import matches
+from scripts.price_changes import print_changes
+
 PRICES = Path(__file__).resolve().parent.parent / "layers" / "core" / "llm_gateway" / "catalog" / "prices"
+
+MULTIPLIERS = Path(__file__).with_name("price_multipliers.toml")
 
 RENAMED = {"aws": "bedrock", "azure": "azure_openai", "google": "gemini", "x-ai": "xai"}
 """genai-prices' names that are not ours. All others keep theirs, with underscores, and serve `price_as`."""
@@ -142,23 +148,31 @@ def provider_document(provider: Provider) -> dict[str, Any]:
     return document
 
 
+def add_multipliers(documents: Mapping[str, dict[str, Any]]) -> None:
+    """Puts what `price_multipliers.toml` says on the models it names, unless the package has prices for the same."""
+    for rule in tomllib.loads(MULTIPLIERS.read_text())["multiplier"]:
+        for model in documents[rule["vendor"]]["models"]:
+            known = any(rule["when"].items() <= variant["when"].items() for variant in model.get("variants", ()))
+            if not known and any(matches(clause, model["id"].lower()) for clause in rule["models"]):
+                model.setdefault("multipliers", []).append({"when": rule["when"], "by": rule["by"]})
+
+
 def price_files() -> Iterator[tuple[str, bytes]]:
     """Every file of the book but `version.json`, by name."""
     documents = {provider_name(each.id): provider_document(each) for each in genai_providers}
     documents["echo"] = dict(ECHO)
+    add_multipliers(documents)
     for name in sorted(documents):
         yield f"{name}.json", orjson.dumps(documents[name]) + b"\n"
 
 
-def version_file(files: Mapping[str, bytes], today: str) -> bytes:
-    """`version.json`: keeps the date on disk while the prices are the same."""
+def version_file(files: Mapping[str, bytes], before: Mapping[str, Any], today: str) -> bytes:
+    """`version.json`: what it was `before` while the prices are the same. Two books of one day have two versions."""
     package = installed_version("genai-prices")
     digest = hashlib.sha256(b"".join(name.encode() + b"\0" + files[name] for name in sorted(files))).hexdigest()
-    path = PRICES / "version.json"
-    before = orjson.loads(path.read_bytes()) if path.exists() else {}
     day = before["version"].split("+")[0] if before.get("sha256") == digest else today
     document = {
-        "version": f"{day}+genai-prices-{package}",
+        "version": f"{day}+genai-prices-{package}.{digest[:8]}",
         "source": "https://github.com/pydantic/genai-prices",
         "sha256": digest,
     }
@@ -169,23 +183,25 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Write the price book from genai-prices.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the files are out of date")
     parser.add_argument("--date", default=datetime.now(UTC).date().isoformat(), help="date of a new version")
+    parser.add_argument("--into", type=Path, default=PRICES, help="the book's directory")
     options = parser.parse_args(arguments)
 
+    prices: Path = options.into
+    on_disk = {path.name: path.read_bytes() for path in prices.glob("*.json")}
     files = dict(price_files())
-    files["version.json"] = version_file(files, options.date)
-    on_disk = {path.name: path.read_bytes() for path in PRICES.glob("*.json")}
+    files["version.json"] = version_file(files, orjson.loads(on_disk.get("version.json", b"{}")), options.date)
     if options.check:
         stale = sorted(name for name in files.keys() | on_disk.keys() if files.get(name) != on_disk.get(name))
         for name in stale:
             print(f"{name} is not what genai-prices {installed_version('genai-prices')} gives", file=sys.stderr)
         return 1 if stale else 0
 
-    PRICES.mkdir(exist_ok=True)
+    prices.mkdir(exist_ok=True)
     for name in on_disk.keys() - files.keys():
-        (PRICES / name).unlink()
+        (prices / name).unlink()
     for name, content in files.items():
-        (PRICES / name).write_bytes(content)
-    print(f"{len(files) - 1} providers, {sum(map(len, files.values())) // 1000} kB")
+        (prices / name).write_bytes(content)
+    print_changes(on_disk, files)
     return 0
 
 

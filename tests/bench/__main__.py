@@ -18,6 +18,7 @@ from rich.console import Console
 
 from tests.bench.apps import APPS, PASSTHROUGHS
 from tests.bench.cold_start import EMPTY, ENTRIES, Imported, import_once, start_once
+from tests.bench.dialects import measure_dialects
 from tests.bench.interpreter import runtime_python
 from tests.bench.layers import built_layers
 from tests.bench.processes import ROOT, stand_ins, workers
@@ -170,6 +171,7 @@ def count_routes() -> int:
 
 PARTS: dict[str, Callable[[Report, int], None]] = {
     "requests": measure_requests,
+    "dialects": measure_dialects,
     "cold-start": measure_cold_start,
     "store": measure_store,
 }

@@ -101,6 +101,15 @@ _usages = st.builds(
     input_audio_tokens=_count,
     cached_audio_tokens=_count,
     output_audio_tokens=_count,
+    input_image_tokens=_count,
+    cached_image_tokens=_count,
+    output_image_tokens=_count,
+    input_video_tokens=_count,
+    output_video_tokens=_count,
+    citation_tokens=_count,
+    web_searches=_count,
+    service_tier=_maybe_text,
+    inference_geo=_maybe_text,
     estimated=st.booleans(),
 )
 
@@ -129,6 +138,7 @@ def records() -> st.SearchStrategy[RequestRecord]:
         error_code=_maybe_text,
         usage=_usages,
         cost_usd=st.none() | _money,
+        provider_cost_usd=st.none() | _money,
         reserved_usd=st.none() | _money,
         scopes=st.lists(_text, max_size=3).map(tuple),
         holds=st.lists(_text, max_size=3).map(tuple),

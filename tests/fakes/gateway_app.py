@@ -31,7 +31,7 @@ KEY = "sk-test-admin"
 
 
 class GatewayApp:
-    """`secrets` are by provider; `overrides` go to `Settings`. `ledger`, `answers` and `secret_store` can be reached into."""
+    """`secrets` are by provider, or by `team/provider`; `overrides` go to `Settings`. Its stores can be reached into."""
 
     def __init__(
         self,
@@ -50,7 +50,10 @@ class GatewayApp:
         self.answers = MemoryAnswers() if answers is None else answers
         self.scopes = MemoryScopes() if scopes is None else scopes
         self.secret_store = MemorySecrets(
-            {f"llm-gateway/provider/{name}": secret for name, secret in (secrets or {}).items()}
+            {
+                f"llm-gateway/team/{name}" if "/" in name else f"llm-gateway/provider/{name}": secret
+                for name, secret in (secrets or {}).items()
+            }
         )
         registry = MemoryRegistry(entries(parsed), [admin, *(key for _, key in keys(parsed))])
         stores = Stores(

@@ -2,7 +2,7 @@
 
 Each folder holds `request.json`, `upstream_request.json`, then `upstream_response.json` with `response.json`, or
 `upstream_stream.sse` (`.bin` from Bedrock) with `response.sse`, and `expect.json`: the source, what was read, the
-envelope and path where it is not Anthropic's own API, and how the warnings begin. `errors.json` lists refusals.
+envelope and path where it is not Anthropic's own API, and how the warnings begin.
 JSON is compared as JSON, numbers as they are written.
 """
 
@@ -20,7 +20,7 @@ from llm_gateway.dialects.anthropic_messages import AnthropicMessages
 from llm_gateway.dialects.anthropic_stream import AnthropicStream
 from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.domain.usage import Usage
-from llm_gateway.errors import UpstreamCut, UpstreamError
+from llm_gateway.errors import UpstreamCut
 from llm_gateway.schemas.openai_chat import read_chat_request
 from llm_gateway.upstream.framings import FRAMINGS
 
@@ -28,7 +28,6 @@ ROOT = Path(__file__).parent / "anthropic_messages"
 SCENARIOS = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
 STREAMED = [name for name in SCENARIOS if (ROOT / name / "response.sse").exists()]
 BUFFERED = [name for name in SCENARIOS if name not in STREAMED]
-ERRORS = json.loads((ROOT / "errors.json").read_bytes())
 PROVIDERS = {
     envelope: Provider("claude", "anthropic_messages", "https://api.example/v1", quirks=Quirks(envelope=envelope))
     for envelope in ("native", "bedrock", "vertex")
@@ -216,15 +215,3 @@ def as_stream(message: bytes) -> bytes:
     usage = {name: count for name, count in answer["usage"].items() if name.startswith("output")}
     out += [{"type": "message_delta", "delta": delta, "usage": usage}, {"type": "message_stop"}]
     return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in out)
-
-
-@pytest.mark.parametrize("case", ERRORS, ids=lambda case: case["name"])
-def test_errors(case: dict[str, Any]) -> None:
-    error: UpstreamError = DIALECT.decode_error(case["status"], case["headers"], json.dumps(case["body"]).encode())
-    assert {
-        "status": error.http_status,
-        "type": error.error_type,
-        "code": error.error_code,
-        "message": error.message,
-        "retry_after": error.retry_after,
-    } == case["expect"]

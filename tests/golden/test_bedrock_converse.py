@@ -26,7 +26,7 @@ from llm_gateway.schemas.openai_chat import read_chat_request
 from llm_gateway.upstream.aws_event_stream import MessageSplitter, split_messages
 
 ROOT = Path(__file__).parent / "bedrock_converse"
-SCENARIOS = sorted(path.name for path in ROOT.iterdir())
+SCENARIOS = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
 STREAMED = [name for name in SCENARIOS if (ROOT / name / "upstream_stream.bin").exists()]
 BUFFERED = [name for name in SCENARIOS if name not in STREAMED]
 PROVIDER = Provider("bedrock", "bedrock_converse", "https://bedrock-runtime.us-east-1.amazonaws.com", "sigv4")

@@ -26,7 +26,7 @@ from llm_gateway.schemas.openai_chat import read_chat_request
 from llm_gateway.upstream.framing import BlockSplitter, split_events
 
 ROOT = Path(__file__).parent / "gemini_generate_content"
-SCENARIOS = sorted(path.name for path in ROOT.iterdir())
+SCENARIOS = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
 STREAMED = [name for name in SCENARIOS if (ROOT / name / "upstream_stream.sse").exists()]
 BUFFERED = [name for name in SCENARIOS if name not in STREAMED]
 PROVIDER = Provider("gemini", "gemini_generate_content", "https://generativelanguage.googleapis.com/v1beta")

@@ -1,11 +1,12 @@
 """Golden transcripts of the `openai_chat` dialect: what a caller sent, what went up, what came down, what the caller got.
 
 Each folder holds `request.json`, `upstream_request.json`, then `upstream_response.json` (which goes to the caller as it
-is) or `upstream_stream.sse` with `response.sse`, and `expect.json` with what was read of it and the source.
+is) or `upstream_stream.sse` with `response.sse`, and `expect.json` with what was read of it and the source. A vendor's
+has its row as `provider` (under `environment`), its `path` and `warnings`; `refused` are members that are a 400 there.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_gateway.catalog.build import build_catalog
+from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.dialects.openai_chat import OpenAIChat
 from llm_gateway.dialects.openai_chat_stream import OpenAIStream
 from llm_gateway.domain.catalog import Provider, Quirks
@@ -23,7 +26,7 @@ from llm_gateway.schemas.openai_chat import read_chat_request
 from llm_gateway.upstream.framing import BlockSplitter, split_events
 
 ROOT = Path(__file__).parent / "openai_chat"
-SCENARIOS = sorted(path.name for path in ROOT.iterdir())
+SCENARIOS = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
 STREAMED = [name for name in SCENARIOS if (ROOT / name / "upstream_stream.sse").exists()]
 BUFFERED = [name for name in SCENARIOS if name not in STREAMED]
 PROVIDER = Provider("openai", "openai_chat", "https://api.example/v1", quirks=Quirks(stream_usage="ask"))
@@ -39,12 +42,26 @@ def expected(scenario: str) -> dict[str, Any]:
     return loaded
 
 
+def provider_of(scenario: str) -> Provider:
+    wanted = expected(scenario)
+    if "provider" not in wanted:
+        return PROVIDER
+    return build_catalog([], wanted.get("environment", {})).providers[wanted["provider"]]
+
+
+def assert_told_cost(usage: Usage | None, wanted: dict[str, Any]) -> None:
+    told = usage.told_cost_usd if usage else None
+    assert (None if told is None else str(told)) == wanted.get("told_cost_usd")
+
+
 def assert_usage(usage: Usage | None, wanted: dict[str, int] | None) -> None:
     if wanted is None:
         assert usage is None
     else:
         assert usage is not None
-        assert {name: value for name, value in asdict(usage).items() if value and name != "told_cost_usd"} == wanted
+        assert {
+            name: value for name, value in asdict(usage).items() if value and not name.startswith("told_")
+        } == wanted
 
 
 def decode(scenario: str, pieces: list[bytes]) -> tuple[bytes, OpenAIStream]:
@@ -57,9 +74,38 @@ def decode(scenario: str, pieces: list[bytes]) -> tuple[bytes, OpenAIStream]:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_request_goes_up_with_only_the_declared_edits(scenario: str) -> None:
     request = read_chat_request(read(scenario, "request.json"))
-    encoded = DIALECT.encode("chat.completions", request, "gpt-4o-mini", PROVIDER)
+    wanted = expected(scenario)
+    encoded = DIALECT.encode("chat.completions", request, "gpt-4o-mini", provider_of(scenario))
     assert encoded.body == read(scenario, "upstream_request.json")
-    assert encoded.path == "/chat/completions"
+    assert encoded.path == wanted.get("path", "/chat/completions")
+    assert list(encoded.warnings) == wanted.get("warnings", [])
+
+
+REFUSED = [(scenario, name) for scenario in SCENARIOS for name in expected(scenario).get("refused", {})]
+
+
+@pytest.mark.parametrize(("scenario", "name"), REFUSED)
+def test_what_the_vendor_does_not_have_is_refused(scenario: str, name: str) -> None:
+    fields = json.loads(read(scenario, "request.json")) | {name: expected(scenario)["refused"][name]}
+    with pytest.raises(InvalidRequest) as caught:
+        DIALECT.encode(
+            "chat.completions", read_chat_request(json.dumps(fields).encode()), "gpt-4o-mini", provider_of(scenario)
+        )
+    assert (caught.value.http_status, caught.value.param, caught.value.error_code) == (
+        400,
+        name,
+        "unsupported_parameter",
+    )
+    assert expected(scenario)["provider"] in caught.value.message
+
+
+def test_every_vendor_with_quirks_has_a_golden() -> None:
+    shown = {expected(scenario).get("provider") for scenario in SCENARIOS}
+    rows = provider_rows().values()
+    # Moderations have goldens of their own.
+    plain = [replace(row.quirks, moderations=None, free=()) == Quirks() for row in rows]
+    quirky = {row.name for row, is_plain in zip(rows, plain, strict=True) if not is_plain}
+    assert {name for name in quirky if provider_rows()[name].dialect == "openai_chat"} <= shown
 
 
 @pytest.mark.parametrize("scenario", BUFFERED)
@@ -70,6 +116,7 @@ def test_answer_comes_down_unchanged_and_is_read(scenario: str) -> None:
     assert answer.body == body
     assert (answer.model, answer.finish_reason) == (wanted["model"], wanted["finish_reason"])
     assert_usage(answer.usage, wanted["usage"])
+    assert_told_cost(answer.usage, wanted)
 
 
 @pytest.mark.parametrize("scenario", STREAMED)
@@ -79,6 +126,7 @@ def test_stream_comes_down_byte_for_byte_but_for_the_hidden_usage(scenario: str)
     assert out == read(scenario, "response.sse")
     assert (translator.model, translator.finish_reason) == (wanted["model"], wanted["finish_reason"])
     assert_usage(translator.usage, wanted["usage"])
+    assert_told_cost(translator.usage, wanted)
     if wanted["usage"] is None:
         assert translator.text() == wanted["text"]
 

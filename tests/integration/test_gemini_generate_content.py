@@ -22,6 +22,8 @@ from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.dialects.gemini_generate_content import GeminiGenerateContent
 from llm_gateway.domain.catalog import Provider, Quirks, Timeouts
 from llm_gateway.pipeline.dispatch import Dispatcher
+from llm_gateway.pipeline.outcome import Outcome
+from llm_gateway.pipeline.provider_keys import SystemKeys
 from llm_gateway.schemas.openai_chat import read_embeddings_request
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.google_oauth import GoogleOAuth
@@ -235,14 +237,18 @@ async def test_vertex_by_a_service_account(upstream: GeminiUpstream) -> None:
     http = open_client()
     secrets = CachedSecrets(MemorySecrets({"gw/provider/google_vertex": json.dumps(account)}))
     dialect = GeminiGenerateContent()
-    dispatcher = Dispatcher(http, secrets, {dialect.name: dialect}, {"oauth": GoogleOAuth(http)}, "gw")
+    dispatcher = Dispatcher(
+        http, SystemKeys(secrets, "gw"), {dialect.name: dialect}, {"oauth": GoogleOAuth(http)}, print
+    )
     base_url = f"{upstream.root}/v1/projects/p/locations/global/publishers/google"
     vertex = Provider("google_vertex", "gemini_generate_content", base_url, "oauth", quirks=Quirks(envelope="vertex"))
     request = read_embeddings_request(b'{"model":"gemini-embedding-001","input":["a"]}')
     try:
         for _ in range(2):
             encoded = dialect.encode("embeddings", request, "gemini-embedding-001", vertex)
-            response = await dispatcher.send(dialect, encoded, vertex, "gemini-embedding-001", Timeouts(), [])
+            response = await dispatcher.send(
+                dialect, encoded, vertex, "gemini-embedding-001", Timeouts(), None, Outcome(0.0)
+            )
             answer = dialect.decode("embeddings", request, "gemini-embedding-001", await response.read(1 << 20))
             await response.close()
             assert answer.usage is not None

@@ -20,6 +20,7 @@ base_url = "{base_url}"
 [prices."corp:x"]
 input = "1"
 output = "10"
+{teams}
 [keys.prod]
 key = "sk-prod-key"
 team = "search"
@@ -38,7 +39,10 @@ def upstream() -> Iterator[OpenAIUpstream]:
 
 
 def app_of(upstream: OpenAIUpstream, config: str, **more: Any) -> GatewayApp:
-    return GatewayApp(HEAD.format(base_url=upstream.base_url) + config, secrets={"corp": "sk-corp"}, **more)
+    teams = "" if "[teams.search]" in config else "[teams.search]"
+    return GatewayApp(
+        HEAD.format(base_url=upstream.base_url, teams=teams) + config, secrets={"corp": "sk-corp"}, **more
+    )
 
 
 def post(app: GatewayApp, headers: Mapping[str, str] | None = None, **fields: Any) -> httpx.Response:
@@ -85,8 +89,8 @@ def test_without_a_maximum_a_request_is_not_too_large(upstream: OpenAIUpstream) 
 
 
 def test_parallel_requests(upstream: OpenAIUpstream) -> None:
-    stream = ChatStream(counts=COUNTS, usage="own_chunk")
-    upstream.script("slow", stream, stream)
+    stream = ChatStream(counts=COUNTS, usage="always", gate_after=2)
+    upstream.script("slow", stream)
     with app_of(upstream, "limits = { parallel = 1 }") as app:
         with httpx.stream(
             "POST",
@@ -95,6 +99,7 @@ def test_parallel_requests(upstream: OpenAIUpstream) -> None:
             headers={"Authorization": "Bearer sk-prod-key"},
         ) as held:
             refused = post(app)
+            stream.gate.release()
             held.read()
         settled(app, held)
         assert post(app).status_code == 200
@@ -132,7 +137,7 @@ def test_the_record_says_what_is_held(upstream: OpenAIUpstream) -> None:
 def test_without_a_maximum_it_is_clamped_to_what_fits(upstream: OpenAIUpstream) -> None:
     with app_of(upstream, 'budget = { usd = "0.001", period = "day" }') as app:
         answer = post(app)
-        clamped = upstream.last.json()
+        clamped = upstream.last().json
         settled(app, answer)
     assert answer.status_code == 200, answer.text
     most = int(answer.headers["x-gateway-max-tokens"])
@@ -172,11 +177,10 @@ def test_what_cannot_be_bounded_is_refused(
 
 def test_a_soft_budget_refuses_nothing(upstream: OpenAIUpstream) -> None:
     with app_of(upstream, 'budget = { usd = "0.0001", period = "day", hard = false }') as app:
-        for _ in range(3):
-            answer = post(app, model="corp:x", web_search_options={})
-            assert answer.status_code == 200
-            record = app.record(answer.headers["x-request-id"])
-    assert record.over_limits == ("key#prod budget",)
+        answers = [post(app, web_search_options={}) for _ in range(3)]
+        records = [app.record(answer.headers["x-request-id"]) for answer in answers]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert records[-1].over_limits == ("key#prod budget",)
 
 
 def test_shadow_counts_and_tells(upstream: OpenAIUpstream) -> None:

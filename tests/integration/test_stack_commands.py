@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from llm_gateway.domain.identity import hash_key, lookup_id
@@ -177,9 +178,44 @@ def test_without_a_stack_it_is_the_local_one(stack: dict[str, str], tmp_path: Pa
     )
 
 
+def test_a_teams_own_key_and_several_in_one(stack: dict[str, str], tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(CONFIG)
+    assert run(stack, "apply", str(config), "--stack", STACK).returncode == 0
+    ring = '{"keys": [{"key": "sk-1", "weight": 3, "name": "a"}, {"key": "sk-2"}]}'
+    stored = run(stack, "secrets", "set", "openai", "--stack", STACK, "--team", "search", stdin=ring)
+    assert (stored.returncode, stored.stdout) == (0, "stored as the secret shop/team/search/openai\n"), stored.stderr
+    secret = client(stack, "secretsmanager").get_secret_value(SecretId="shop/team/search/openai")
+    assert secret["SecretString"] == ring
+
+
+def test_a_credential_file_is_stored_as_it_is(stack: dict[str, str]) -> None:
+    account = '{\n  "type": "service_account",\n  "private_key": "-----BEGIN PRIVATE KEY-----\\n"\n}'
+    assert run(stack, "secrets", "set", "anthropic-vertex", "--stack", STACK, stdin=account).returncode == 0
+    secret = client(stack, "secretsmanager").get_secret_value(SecretId="shop/provider/google_vertex")
+    assert secret["SecretString"] == account
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("sk one", "no header can carry"),
+        ('{"keys": []}', "list of 1 to 100 keys"),
+        ('{"type": "service_account"}', "is JSON, and not"),
+    ],
+)
+def test_what_is_no_key_is_not_stored(stack: dict[str, str], key: str, said: str) -> None:
+    refused = run(stack, "secrets", "set", "groq", "--stack", STACK, stdin=key)
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        client(stack, "secretsmanager").get_secret_value(SecretId="shop/provider/groq")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["secrets", "set", "openai", "--stack", STACK, "--team", "serach"], 1, "no team serach in the stack"),
         (["keys", "create", "--stack", "nowhere"], 1, "nowhere"),
         (["apply", "missing.toml", "--stack", STACK], 2, "missing.toml"),
         (["secrets", "set", "openai", "--stack", STACK], 2, "the key is empty"),
@@ -191,7 +227,7 @@ def test_without_a_stack_it_is_the_local_one(stack: dict[str, str], tmp_path: Pa
     ],
 )
 def test_what_goes_wrong_is_said_in_a_line(stack: dict[str, str], arguments: list[str], code: int, said: str) -> None:
-    result = run(stack, *arguments)
+    result = run(stack, *arguments, stdin="sk-x" if "--team" in arguments else "")
     assert result.returncode == code
     assert said in result.stderr
     assert "Traceback" not in result.stderr

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[Any]] = {
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table["match"][0]))
 def test_a_table_is_complete(table: dict[str, Any]) -> None:
-    assert table.keys() == {"match", "max_output_tokens", "efforts", *ALLOWED}
+    assert table.keys() - {"takes_no"} == {"match", "max_output_tokens", "efforts", *ALLOWED}
     assert all(table[name] in allowed for name, allowed in ALLOWED.items())
     assert table["max_output_tokens"] >= 4096
     assert bool(table["efforts"]) == (table["thinking"] == "adaptive")
@@ -61,7 +61,9 @@ NAMES: list[tuple[str, dict[str, Any]]] = [
     ("global.anthropic.claude-sonnet-4-6", {"thinking": "adaptive", "sampling": "one"}),
     ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", {"thinking": "budget", "max_output_tokens": 64_000}),
     ("claude-haiku-4-5@20251001", {"thinking": "budget", "json_schema": True}),
-    ("claude-opus-4-1-20250805", {"max_output_tokens": 32_000, "json_schema": False}),
+    ("claude-opus-4-1-20250805", {"max_output_tokens": 32_000, "json_schema": True}),
+    ("claude-2.1", {"takes_no": ["images", "tools"], "max_output_tokens": 4096}),
+    ("anthropic.claude-v2:1", {"takes_no": ["images", "tools"], "thinking": "none"}),
     ("anthropic.claude-opus-4-20250514-v1:0", {"max_output_tokens": 32_000, "sampling": "any"}),
     ("claude-sonnet-4@20250514", {"max_output_tokens": 64_000}),
     ("claude-3-7-sonnet-latest", {"thinking": "budget"}),

@@ -15,6 +15,7 @@ from llm_gateway.upstream.credentials import (
     ContainerCredentials,
     EnvironmentCredentials,
     NoCredentials,
+    RoleCredentials,
     StaticCredentials,
     credential_source,
 )
@@ -225,3 +226,34 @@ async def test_a_cancelled_caller_takes_nobodys_credentials_away() -> None:
     assert (await second).access_key == "AKID1"
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_refused_credentials_are_forgotten_once() -> None:
+    endpoint = Endpoint()
+    source = container(endpoint)
+    assert (await source.current()).access_key == "AKID1"
+    assert not source.forget("AKID1"), "the next would be no better"
+    endpoint.now += 6
+    assert source.forget("AKID1")
+    assert (await source.current()).access_key == "AKID2"
+    assert source.forget("AKID1"), "others have come already, which stay"
+    assert (await source.current()).access_key == "AKID2"
+    assert not StaticCredentials(AwsCredentials("a", "b")).forget("a")
+
+
+@pytest.mark.parametrize(
+    ("environ", "there"),
+    [
+        ({}, False),
+        ({"AWS_ACCESS_KEY_ID": "AKID"}, False),
+        ({"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "s"}, True),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": URL}, True),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://198.51.100.7/"}, False),
+    ],
+)
+def test_whether_there_are_credentials_is_known_without_asking(environ: dict[str, str], there: bool) -> None:
+    endpoint = Endpoint()
+    role = RoleCredentials(environ, endpoint)
+    assert role.available is there
+    assert role.available is there
+    assert not endpoint.requests

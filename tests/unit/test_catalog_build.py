@@ -33,6 +33,7 @@ def test_with_nothing_configured_every_row_is_there_and_openai_is_the_default() 
         dialect="openai_chat",
         base_url="https://api.openai.com/v1",
         secret="openai",
+        quirks=Quirks(moderations="openai", free=("moderations",)),
         display_name="OpenAI",
     )
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from llm_gateway.catalog.endpoints import azure_endpoint, base_url_fault, complete_base_url
+from llm_gateway.catalog.endpoints import azure_endpoint, azure_streams_usage, base_url_fault, complete_base_url
 from llm_gateway.catalog.price_files import load_prices, price_version, priced_providers
 from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.domain.catalog import Dialect
@@ -61,7 +61,7 @@ def test_every_vendor_that_is_not_a_local_server_is_in_the_price_book() -> None:
     priced_as = {name: row.price_as or name for name, row in provider_rows().items()}
     assert {name for name, price_as in priced_as.items() if load_prices(price_as) is None} == UNPRICED
     assert priced_providers() >= {priced_as[name] for name in PROMISED - UNPRICED}
-    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}\+genai-prices-\d+(\.\d+)+", price_version())
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}\+genai-prices-\d+(\.\d+)+\.[0-9a-f]{8}", price_version())
 
 
 @pytest.mark.parametrize("name", ["version", "../providers", "", "OPENAI", "openai\n", "nobody", "\0"])
@@ -95,6 +95,15 @@ def test_an_azure_resource_is_found_however_it_is_spelled(
     given: str, version: str | None, base_url: str, in_path: bool, query: dict[str, str]
 ) -> None:
     assert azure_endpoint(given, version) == (base_url, in_path, query)
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [(None, True), ("v1", True), ("preview", True), ("2024-10-21", True), ("2025-04-01-preview", True),
+     ("2024-09-01-preview", True), ("2024-08-01-preview", False), ("2024-06-01", False), ("2023-05-15", False)],
+)  # fmt: skip
+def test_which_azure_versions_count_in_streams(version: str | None, known: bool) -> None:
+    assert azure_streams_usage(version) is known
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,16 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
         ("cors_origins = ['https://a/b']", 'cors_origins[0]: "https://a/b" is not an origin'),
         ("cors_origins = ['a.example']", 'cors_origins[0]: "a.example" is not an origin'),
         ("providers = 1", "providers: must be a table"),
+        (
+            "[teams.search.providers.opnai]\napi_key_env = 'X'",
+            'teams.search.providers.opnai: "opnai" is not a provider (did you mean "openai"?)',
+        ),
+        ("[teams.search.providers.openai]", "teams.search.providers.openai.api_key_env: is required"),
+        (
+            "[teams.search.providers.openai]\napi_key_env = 'X'\napi_key = 'sk-1'",
+            'teams.search.providers.openai.api_key: is not a key here (did you mean "api_key_env"?)',
+        ),
+        ("[teams.search]\nprovider = 1", 'teams.search.provider: is not a key here (did you mean "providers"?)'),
         ("[providers]\ncorp = 1", "providers.corp: must be a table"),
         ('[providers.Corp]\nbase_url = "https://c/v1"', "providers.Corp: the name must be lower-case"),
         ('[providers."a:b"]\nbase_url = "https://c/v1"', 'providers."a:b": the name must be lower-case'),

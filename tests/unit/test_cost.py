@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.domain.catalog import Price
-from llm_gateway.domain.usage import Cost, Usage
-from llm_gateway.metering.cost import cost, format_usd
+from llm_gateway.domain.usage import Cost, Usage, total_usage
+from llm_gateway.metering.cost import cost, format_usd, total_cost
 from llm_gateway.metering.prices import ModelPrice, PriceBook, Rate, operator_price
 from scripts.generate_prices import RENAMED
 
@@ -242,3 +242,23 @@ def test_more_tokens_never_cost_less(usage: Usage, more: int) -> None:
         assert before is not None
         assert after is not None
         assert after > before
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=40))
+def test_several_calls_cost_the_sum_of_each(counts: list[int]) -> None:
+    price = operator_price(Price(input="0.0123456789", output="0", per_request="0.0001"))
+    parts = [cost(Usage(input_tokens=count), price, "book") for count in counts]
+    found = total_cost(parts)
+    assert found.usd == Decimal(sum(counts)) * Decimal("0.0123456789") / 10**6 + len(counts) * Decimal("0.0001")
+    assert found.price_version == parts[0].price_version
+
+
+def test_several_calls_of_which_one_has_no_price_are_not_free() -> None:
+    assert total_cost([Cost(Decimal(1), "v"), Cost(None, "v")]) == Cost(None, "v")
+
+
+def test_several_calls_use_the_sum_of_each() -> None:
+    first = Usage(input_tokens=3, cached_tokens=1, told_cost_usd=Decimal("0.1"))
+    second = Usage(input_tokens=4, output_tokens=2, told_cost_usd=Decimal("0.2"), estimated=True)
+    assert total_usage([first, second]) == Usage(7, 2, 1, told_cost_usd=Decimal("0.3"), estimated=True)
+    assert total_usage([first, Usage(input_tokens=1)]).told_cost_usd is None

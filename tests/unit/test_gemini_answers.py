@@ -22,6 +22,7 @@ from llm_gateway.errors import (
     UpstreamMalformed,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnauthenticated,
     UpstreamUnavailable,
 )
 from llm_gateway.schemas.openai_chat import ModelRequest, read_chat_request, read_embeddings_request
@@ -294,10 +295,10 @@ A_DAY = {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-Fr
     ("status", "body", "kind", "http", "type_", "code", "retry"),
     [
         (400, google_error(400, "INVALID_ARGUMENT", "No.", BAD_FIELD), UpstreamRejected, 400, "invalid_request_error", "INVALID_ARGUMENT", None),
-        (400, google_error(400, "INVALID_ARGUMENT", "API key not valid.", BAD_KEY), UpstreamRejected, 401, "authentication_error", "invalid_api_key", None),
+        (400, google_error(400, "INVALID_ARGUMENT", "API key not valid.", BAD_KEY), UpstreamUnauthenticated, 401, "authentication_error", "invalid_api_key", None),
         (400, google_error(400, "INVALID_ARGUMENT", "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)."),
          UpstreamRejected, 400, "invalid_request_error", "context_length_exceeded", None),
-        (401, google_error(401, "UNAUTHENTICATED"), UpstreamRejected, 401, "authentication_error", "invalid_api_key", None),
+        (401, google_error(401, "UNAUTHENTICATED"), UpstreamUnauthenticated, 401, "authentication_error", "invalid_api_key", None),
         (403, google_error(403, "PERMISSION_DENIED"), UpstreamRejected, 403, "permission_error", "permission_denied", None),
         (404, google_error(404, "NOT_FOUND", "models/x is not found"), UpstreamRejected, 404, "invalid_request_error", "model_not_found", None),
         (429, google_error(429, "RESOURCE_EXHAUSTED", "Slow down.", RETRY), UpstreamRejected, 429, "rate_limit_error", "rate_limit_exceeded", 34.5),

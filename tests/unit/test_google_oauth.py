@@ -23,7 +23,7 @@ from google.auth.crypt import RSASigner
 
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.ports import HttpRequest
-from llm_gateway.errors import GatewayError, Unavailable, UpstreamRejected, UpstreamUnavailable
+from llm_gateway.errors import GatewayError, Unavailable, UpstreamUnauthenticated, UpstreamUnavailable
 from llm_gateway.upstream.authorize import Unauthorized
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from llm_gateway.upstream.google_oauth import GoogleOAuth, signed_jwt
@@ -258,9 +258,9 @@ async def test_a_secret_that_is_no_credential_file_says_why_and_not_what_is_in_i
 @pytest.mark.parametrize(
     ("status", "body", "kind", "said"),
     [
-        (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, UpstreamRejected, "Invalid JWT Signature."),
-        (403, {"error": {"code": 403, "message": "Permission denied."}}, UpstreamRejected, "Permission denied."),
-        (401, b"<html>", UpstreamRejected, "it answered 401"),
+        (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, UpstreamUnauthenticated, "Invalid JWT Signature."),
+        (403, {"error": {"code": 403, "message": "Permission denied."}}, UpstreamUnauthenticated, "Permission denied."),
+        (401, b"<html>", UpstreamUnauthenticated, "it answered 401"),
         (429, {}, UpstreamUnavailable, "it answered 429"),
         (500, {"error": "internal"}, UpstreamUnavailable, "internal"),
         (200, {"token_type": "Bearer"}, UpstreamUnavailable, "cannot be read"),
@@ -271,5 +271,5 @@ async def test_google_gives_no_token(status: int, body: Any, kind: type[GatewayE
     with pytest.raises(kind) as caught:
         await bearer(GoogleOAuth(Google(lambda request: Answer(status, body)), now=Clock()))
     assert said in caught.value.message
-    if kind is UpstreamRejected:
+    if kind is UpstreamUnauthenticated:
         assert (caught.value.http_status, caught.value.error_code) == (401, "invalid_api_key")

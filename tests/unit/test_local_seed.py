@@ -10,7 +10,7 @@ from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import RegistryEntry
 from llm_gateway.local.embedded_address import EmbeddedAddress, clean
 from llm_gateway.local.embedded_state import touched
-from llm_gateway.local.seed import masked, provider_keys, seed_registry
+from llm_gateway.local.seed import masked, provider_keys, seed_registry, seeded_keys
 
 TOKEN = "sk-search-prod-for-local-use"
 
@@ -116,6 +116,46 @@ def test_secrets_come_from_the_environment(environ: dict[str, str], expected: di
         'api_key_env = "CORP_API_KEY"\n[providers.openai]\napi_key_env = "MY_OPENAI"'
     )
     assert provider_keys(config(text).api_key_env(), environ) == expected
+
+
+def test_teams_have_keys_of_their_own() -> None:
+    text = """
+    [providers.anthropic_vertex]
+    base_url = "https://vertex.example/v1"
+    api_key_env = "VERTEX"
+    [providers.mine]
+    like = "gemini_openai"
+    base_url = "https://mine.example/v1"
+    [teams.search.providers.openai]
+    api_key_env = "SEARCH_OPENAI"
+    [teams.search.providers.gemini-openai]
+    api_key_env = "SEARCH_GEMINI"
+    [teams.search.providers.mine]
+    api_key_env = "SEARCH_MINE"
+    [teams."a/b".providers.openai]
+    api_key_env = "OTHER"
+    [teams.none.providers.openai]
+    api_key_env = "NOT_SET"
+    """
+    environ = {"OPENAI_API_KEY": "k0", "VERTEX": "k5", "OTHER": "k4"} | {
+        f"SEARCH_{name}": f"k{place}" for place, name in enumerate(("OPENAI", "GEMINI", "MINE"), 1)
+    }
+    assert seeded_keys(config(text), "gw", environ) == {
+        "gw/provider/openai": "k0",
+        "gw/provider/google_vertex": "k5",
+        "gw/team/search/openai": "k1",
+        "gw/team/search/gemini": "k2",
+        "gw/team/search/mine": "k3",
+        "gw/team/a=2Fb/openai": "k4",
+    }
+
+
+async def test_the_names_of_variables_are_not_stored() -> None:
+    registry = MemoryRegistry()
+    text = '[teams.search]\ndescription = "d"\n[teams.search.providers.openai]\napi_key_env = "SEARCH_OPENAI"'
+    await seed_registry(registry, "sk-local", config(text))
+    [team] = [entry for entry in await registry.load_catalog() if entry.kind == "team"]
+    assert team.document == {"description": "d"}
 
 
 def test_the_embedded_aws_is_started_without_anybodys_keys() -> None:

@@ -128,3 +128,29 @@ def test_retry_after_as_a_date() -> None:
 def test_retry_after_goes_out_rounded_up() -> None:
     error = decode_openai_error(429, {"retry-after-ms": "1200"}, b"{}")
     assert error.response_headers() == {"retry-after": "2"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 0.12),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "7s",
+            },
+            7.0,
+        ),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s", "retry-after": "3"}, 3.0),
+        ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "1s"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "soon"}, None),
+        ({"x-ratelimit-remaining-requests": "0"}, None),
+    ],
+)
+def test_a_rate_limit_says_when_it_has_room(headers: dict[str, str], seconds: float | None) -> None:
+    assert decode_openai_error(429, headers, b"{}").retry_after == seconds
+    assert decode_openai_error(400, headers, b"{}").retry_after == (3.0 if "retry-after" in headers else None)

@@ -35,6 +35,26 @@ BLOCKS: list[tuple[str, Any, Usage | None]] = [
         Usage(10, 1, cache_write_tokens=8),
     ),
     (
+        "perplexity tells the cost in parts",
+        {
+            "prompt_tokens": 20,
+            "completion_tokens": 1645,
+            "total_tokens": 1665,
+            "cost": {
+                "input_tokens_cost": 6e-05,
+                "output_tokens_cost": 0.02467,
+                "request_cost": 0.006,
+                "total_cost": 0.03073,
+            },
+        },
+        Usage(20, 1645, told_cost_usd=Decimal("0.03073"), told_request_fee_usd=Decimal("0.006")),
+    ),
+    (
+        "a cost without a total",
+        {"prompt_tokens": 1, "cost": {"request_cost": 0.006}},
+        Usage(1, 0, told_request_fee_usd=Decimal("0.006")),
+    ),
+    (
         "reasoning beside completion",
         {
             "prompt_tokens": 37,

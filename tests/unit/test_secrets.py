@@ -175,14 +175,74 @@ async def test_a_cancelled_caller_takes_nobodys_answer_away(store: CountingSecre
     assert store.asked == 1
 
 
-async def test_a_new_name_pushes_out_the_least_used(store: CountingSecrets, cached: CachedSecrets) -> None:
-    for number in range(1001):
+async def test_a_new_name_pushes_out_the_least_used(store: CountingSecrets, clock: ManualClock) -> None:
+    cached = CachedSecrets(store, clock=clock, limit=100)
+    for number in range(101):
         store.put(str(number), "sk")
         await cached.get_secret(str(number))
-    await cached.get_secret("1000")
-    assert store.asked == 1001
+    await cached.get_secret("100")
+    assert store.asked == 101
     await cached.get_secret("0")
-    assert store.asked == 1002
+    assert store.asked == 102
+
+
+class TestATeamsOwn:
+    """Every request of a team asks for its own key, and most teams have none."""
+
+    TEAMS = "llm-gateway/team/search/openai"
+
+    async def test_that_there_is_none_is_remembered_for_five_minutes(
+        self, store: CountingSecrets, cached: CachedSecrets, clock: ManualClock
+    ) -> None:
+        assert await asyncio.gather(*(cached.get_secret(self.TEAMS) for _ in range(100))) == [None] * 100
+        assert store.asked == 1
+        store.put(self.TEAMS, "sk-own")
+        clock.now += 299
+        assert await cached.get_secret(self.TEAMS) is None
+        clock.now += 2
+        assert await cached.get_secret(self.TEAMS) == "sk-own"
+        assert store.asked == 2
+
+    async def test_but_not_when_a_key_was_refused(self, store: CountingSecrets, cached: CachedSecrets) -> None:
+        assert await cached.get_secret(self.TEAMS) is None
+        store.put(self.TEAMS, "sk-own")
+        cached.invalidate(self.TEAMS)
+        assert await cached.get_secret(self.TEAMS) == "sk-own"
+
+    async def test_teams_without_one_are_served_while_the_store_is_down(
+        self, store: CountingSecrets, cached: CachedSecrets, clock: ManualClock, warnings: list[str]
+    ) -> None:
+        assert await cached.get_secret(self.TEAMS) is None
+        store.down = True
+        clock.now += 301
+        assert await asyncio.gather(*(cached.get_secret(self.TEAMS) for _ in range(100))) == [None] * 100
+        assert store.asked == 2
+        assert len(warnings) == 1
+        assert self.TEAMS in warnings[0]
+        clock.now += 4
+        assert await cached.get_secret(self.TEAMS) is None
+        assert store.asked == 2, "nobody waits for a store that was down a moment ago"
+        store.down = False
+        store.put(self.TEAMS, "sk-own")
+        clock.now += 2
+        assert await cached.get_secret(self.TEAMS) == "sk-own"
+
+    async def test_but_not_for_ever(self, store: CountingSecrets, cached: CachedSecrets, clock: ManualClock) -> None:
+        assert await cached.get_secret(self.TEAMS) is None
+        store.down = True
+        clock.now += 3599
+        cached.invalidate(self.TEAMS)
+        assert await cached.get_secret(self.TEAMS) is None
+        clock.now += 10
+        with pytest.raises(Unavailable):
+            await cached.get_secret(self.TEAMS)
+
+    async def test_what_was_never_asked_is_not_taken_as_not_there(
+        self, store: CountingSecrets, cached: CachedSecrets
+    ) -> None:
+        store.down = True
+        with pytest.raises(Unavailable):
+            await cached.get_secret(self.TEAMS)
 
 
 async def test_no_secret_in_a_repr(cached: CachedSecrets, store: CountingSecrets) -> None:

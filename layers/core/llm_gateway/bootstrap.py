@@ -29,12 +29,13 @@ from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
 from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.catalog_source import CatalogSource
-from llm_gateway.pipeline.dispatch import Dispatcher, RefreshableSecrets
+from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.pipeline.idempotency import Idempotency
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.pricing import BookPricing
+from llm_gateway.pipeline.provider_keys import RefreshableSecrets, stack_keys
 from llm_gateway.pipeline.repair import Repair
 from llm_gateway.pipeline.reservations import Reservations
 from llm_gateway.settings import Settings
@@ -154,10 +155,10 @@ def assemble(
     catalog = CatalogSource(stores.registry, build_catalog, settings.environment)
     dispatcher = Dispatcher(
         http,
-        stores.secrets,
+        stack_keys(stores.secrets, settings.stack),
         Dialects(),
         {**KEY_AUTHORIZERS, **(authorizers or {})},
-        settings.stack,
+        log.warn,
     )
     choice = ModelChoice(dispatcher)
     book = PriceBook(load_prices, price_version())

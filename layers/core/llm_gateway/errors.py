@@ -6,6 +6,7 @@ GatewayError                                  status  type                    co
 │   ├── RouteNotFound                         404     invalid_request_error   unknown_url
 │   └── MethodNotAllowed                      405     invalid_request_error   method_not_allowed
 ├── AuthenticationFailed                      401     authentication_error    invalid_api_key
+├── CredentialsMissing                        401     authentication_error    missing_credentials
 ├── PermissionDenied                          403     permission_error        (given)
 ├── NotFound                                  404     invalid_request_error   not_found
 │   └── ModelNotFound                         404     invalid_request_error   model_not_found
@@ -15,8 +16,10 @@ GatewayError                                  status  type                    co
 │   └── QuotaExceeded                         429     insufficient_quota      insufficient_quota
 ├── InternalFailure                           500     server_error            internal_error
 ├── Unavailable                               503     server_error            service_unavailable
+│   └── ProviderKeyUnreadable                 503     server_error            provider_key_unreadable
 └── UpstreamError                             (any)   provider's own          provider's own
     ├── UpstreamRejected                      4xx     provider's own          provider's own
+    │   └── UpstreamUnauthenticated           4xx     authentication_error    provider's own
     ├── UpstreamFailed                        502     server_error            upstream_error
     │   ├── UpstreamUnreachable               502     server_error            upstream_unreachable
     │   ├── UpstreamMalformed                 502     server_error            upstream_malformed
@@ -110,6 +113,14 @@ class AuthenticationFailed(GatewayError):
     code = "invalid_api_key"
 
 
+class CredentialsMissing(GatewayError):
+    """A provider that the library was told to call has no credentials; over HTTP its models are simply not there."""
+
+    status = 401
+    type = "authentication_error"
+    code = "missing_credentials"
+
+
 class PermissionDenied(GatewayError):
     status = 403
     type = "permission_error"
@@ -159,7 +170,11 @@ class InternalFailure(GatewayError):
 
 class Unavailable(GatewayError):
     status = 503
-    code = "service_unavailable"
+    code: ClassVar[str | None] = "service_unavailable"
+
+
+class ProviderKeyUnreadable(Unavailable):
+    code = "provider_key_unreadable"
 
 
 class UpstreamError(GatewayError):
@@ -175,6 +190,16 @@ class UpstreamRejected(UpstreamError):
     status = 400
     type = "invalid_request_error"
     code = None
+
+
+class UpstreamUnauthenticated(UpstreamRejected):
+    """The provider does not accept the gateway's credential: one that was replaced, revoked or has expired.
+
+    Every dialect says it so, whatever the status: Google answers 400 to an unknown key, AWS 403 to an expired token.
+    """
+
+    status = 401
+    type = "authentication_error"
 
 
 class UpstreamFailed(UpstreamError):

@@ -42,7 +42,7 @@ _INTEGERS: Final = {
     "latency": "latency_ms",
     "ttft": "ttft_ms",
 }
-_MONEY: Final = {"cost": "cost_usd", "reserved": "reserved_usd"}
+_MONEY: Final = {"cost": "cost_usd", "provider_cost": "provider_cost_usd", "reserved": "reserved_usd"}
 _TOKENS: Final = {
     "input": "input_tokens",
     "output": "output_tokens",
@@ -53,6 +53,13 @@ _TOKENS: Final = {
     "input_audio": "input_audio_tokens",
     "cached_audio": "cached_audio_tokens",
     "output_audio": "output_audio_tokens",
+    "input_image": "input_image_tokens",
+    "cached_image": "cached_image_tokens",
+    "output_image": "output_image_tokens",
+    "input_video": "input_video_tokens",
+    "output_video": "output_video_tokens",
+    "citation": "citation_tokens",
+    "searches": "web_searches",
 }
 _LISTS: Final = {"scopes": "scopes", "holds": "holds", "over": "over_limits"}
 RECORD_ATTRIBUTES: Final = (*_TEXT, *_INTEGERS, *_MONEY, *_LISTS, "stream", "tags", "usage", "attempts")
@@ -177,6 +184,10 @@ def _encode_usage(usage: Usage) -> Item:
     encoded: Item = {name: {"N": str(count)} for name, count in zip(_TOKENS, _tokens(usage), strict=True) if count}
     if usage.estimated:
         encoded["estimated"] = {"BOOL": True}
+    if usage.service_tier is not None:
+        encoded["tier"] = {"S": usage.service_tier}
+    if usage.inference_geo is not None:
+        encoded["geo"] = {"S": usage.inference_geo}
     return encoded
 
 
@@ -184,7 +195,12 @@ def _decode_usage(encoded: Item) -> Usage:
     counts: dict[str, Any] = {
         field: int(Decimal(encoded[name]["N"])) for name, field in _TOKENS.items() if name in encoded
     }
-    return Usage(**counts, estimated="estimated" in encoded)
+    return Usage(
+        **counts,
+        estimated="estimated" in encoded,
+        service_tier=encoded["tier"]["S"] if "tier" in encoded else None,
+        inference_geo=encoded["geo"]["S"] if "geo" in encoded else None,
+    )
 
 
 def _encode_attempt(attempt: Attempt) -> Item:
@@ -197,6 +213,10 @@ def _encode_attempt(attempt: Attempt) -> Item:
         encoded["status"] = {"N": str(attempt.status)}
     if attempt.error is not None:
         encoded["error"] = {"S": attempt.error}
+    if attempt.key_source is not None:
+        encoded["key_source"] = {"S": attempt.key_source}
+    if attempt.key_name is not None:
+        encoded["key"] = {"S": attempt.key_name}
     return encoded
 
 
@@ -207,4 +227,6 @@ def _decode_attempt(encoded: Item) -> Attempt:
         status=int(Decimal(encoded["status"]["N"])) if "status" in encoded else None,
         error=encoded["error"]["S"] if "error" in encoded else None,
         latency_ms=int(Decimal(encoded["ms"]["N"])),
+        key_source=encoded["key_source"]["S"] if "key_source" in encoded else None,
+        key_name=encoded["key"]["S"] if "key" in encoded else None,
     )

@@ -8,15 +8,19 @@ from llm_gateway.domain.ports import SecretStore
 
 _STALE_S = 3600.0
 _INVALIDATE_EVERY_S = 5.0
-_LIMIT = 1000
+_LIMIT = 10_000
+"""Most teams have no key of their own at most providers: that too is remembered, by team and provider."""
+_NOT_THERE_S = 30.0
+_NO_TEAMS_OWN_S = 300.0
 
 
 class CachedSecrets:
     """`ports.SecretStore` in front of another.
 
     A secret is read again after `ttl_s`, and after `invalidate`, which is for a provider that answers 401. One that
-    is not there is asked for again after `negative_ttl_s`. While the store is down, a key that was read in the last
-    hour serves: the provider, not its age, says whether it is good. Many who ask at once make one call.
+    is not there is asked for again after half a minute, and a team's own, of which every request asks, after five.
+    While the store is down, what was found in the last hour serves, a key or that there was none: the provider, not a
+    key's age, says whether it is good. Many who ask at once make one call.
     """
 
     def __init__(
@@ -25,8 +29,8 @@ class CachedSecrets:
         ttl_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
         *,
-        negative_ttl_s: float = 30.0,
         stale_s: float = _STALE_S,
+        limit: int = _LIMIT,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self._clock = clock
@@ -35,9 +39,10 @@ class CachedSecrets:
             store.get_secret,
             what="secret",
             ttl_s=ttl_s,
-            negative_ttl_s=negative_ttl_s,
+            negative_ttl_s=_negative_ttl_s,
+            absence_is_stale_s=max(stale_s, ttl_s),
             stale_s=max(stale_s, ttl_s),
-            limit=_LIMIT,
+            limit=limit,
             clock=clock,
             warn=warn,
         )
@@ -60,3 +65,7 @@ class CachedSecrets:
             self._invalidated.clear()
         self._invalidated[name] = now
         self._cache.invalidate(name)
+
+
+def _negative_ttl_s(name: str) -> float:
+    return _NO_TEAMS_OWN_S if "/team/" in name else _NOT_THERE_S

@@ -23,6 +23,12 @@ class _Held(Generic[T]):
     failed: bool = False
 
 
+@dataclass(slots=True)
+class _Absence:
+    until: float
+    stale_until: float
+
+
 class ReadThrough(Generic[T]):
     """Values by name, loaded when asked for.
 
@@ -32,6 +38,7 @@ class ReadThrough(Generic[T]):
       failure nobody waits for the store: it is asked in the background, every 5 seconds.
     - That there is nothing is remembered for `negative_ttl_s`, apart from the values: names that strangers make up
       push out each other, never a value. Each kind is bounded by `limit`, the least recently used goes first.
+      Where `absence_is_stale_s` says so, it also serves on for so long while the store is down.
     """
 
     def __init__(
@@ -42,23 +49,28 @@ class ReadThrough(Generic[T]):
         ttl_s: float,
         stale_s: float,
         refresh_s: float | None = None,
-        negative_ttl_s: float = 0.0,
+        negative_ttl_s: float | Callable[[str], float] = 0.0,
+        absence_is_stale_s: float = 0.0,
         limit: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        """`what` names the kind of value in a warning: "provider key". `clock` gives seconds."""
+        """`what` names the kind of value in a warning: "provider key". `clock` gives seconds.
+
+        `negative_ttl_s` may depend on the name.
+        """
         self._source = load
         self._what = what
         self._ttl_s = ttl_s
         self._refresh_s = ttl_s if refresh_s is None else refresh_s
         self._stale_s = stale_s
-        self._negative_ttl_s = negative_ttl_s
+        self._negative_ttl_s = negative_ttl_s if callable(negative_ttl_s) else lambda _: negative_ttl_s
+        self._absence_is_stale_s = absence_is_stale_s
         self._limit = limit
         self._clock = clock
         self._warn = warn or getLogger(__name__).warning
         self._held: OrderedDict[str, _Held[T]] = OrderedDict()
-        self._absent: OrderedDict[str, float] = OrderedDict()
+        self._absent: OrderedDict[str, _Absence] = OrderedDict()
         self._flight: SingleFlight[T | None] = SingleFlight()
         self._generation = 0
 
@@ -71,10 +83,11 @@ class ReadThrough(Generic[T]):
         now = self._clock()
         held = self._held.get(name)
         if held is None:
-            if self._absent.get(name, now) > now:
+            absence = self._absent.get(name)
+            if absence is not None and now < absence.until:
                 self._absent.move_to_end(name)
                 return None
-            return await self._flight.run(name, lambda: self._load(name))
+            return await self._look(name)
 
         self._held.move_to_end(name)
         if now < (held.stale_until if held.failed else held.fresh_until):
@@ -87,7 +100,9 @@ class ReadThrough(Generic[T]):
         """The next `get` asks the store; what is held serves on only if the store is down."""
         self._generation += 1
         self._flight.forget(name)
-        self._absent.pop(name, None)
+        absence = self._absent.get(name)
+        if absence is not None:
+            absence.until = float("-inf")
         held = self._held.get(name)
         if held is not None:
             held.fresh_until = held.refresh_at = float("-inf")
@@ -97,6 +112,16 @@ class ReadThrough(Generic[T]):
         """As `invalidate`, and what is held serves no more."""
         self.invalidate(name)
         self._held.pop(name, None)
+
+    async def _look(self, name: str) -> T | None:
+        """What was not there, or has not been asked for."""
+        try:
+            return await self._flight.run(name, lambda: self._load(name))
+        except Unavailable:
+            absence = self._absent.get(name)
+            if absence is not None and self._clock() < absence.stale_until:
+                return None
+            raise
 
     async def _reload(self, name: str, held: _Held[T]) -> T | None:
         try:
@@ -125,13 +150,18 @@ class ReadThrough(Generic[T]):
             held.failed = True
             held.refresh_at = now + _RETRY_S
             self._warn(f"The {self._what} {name!r} is served from memory: {error}")
+        absence = self._absent.get(name)
+        if absence is not None and now < absence.stale_until:
+            absence.until = now + _RETRY_S
+            self._warn(f"The {self._what} {name!r} is taken as not there, as it was before: {error}")
 
     def _keep(self, name: str, value: T | None) -> None:
         now = self._clock()
         if value is None:
             self._held.pop(name, None)
-            if self._negative_ttl_s > 0:
-                self._absent[name] = now + self._negative_ttl_s
+            until = now + self._negative_ttl_s(name)
+            if until > now:
+                self._absent[name] = _Absence(until, max(until, now + self._absence_is_stale_s))
                 self._absent.move_to_end(name)
                 _bound(self._absent, self._limit)
             return

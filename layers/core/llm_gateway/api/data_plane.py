@@ -1,4 +1,4 @@
-"""The routes that call models: Chat Completions and embeddings, on OpenAI's paths and on Azure's."""
+"""The routes that call models: Chat Completions, embeddings and moderations, on OpenAI's paths and on Azure's."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from llm_gateway.api.body import read_body
-from llm_gateway.api.documentation import CHAT, EMBEDDINGS
+from llm_gateway.api.documentation import CHAT, EMBEDDINGS, MODERATIONS
 from llm_gateway.api.envelope import REQUEST_ID, STARTED
 from llm_gateway.api.exchange_response import ExchangeResponse
 from llm_gateway.api.headers import caller_headers
@@ -19,8 +19,14 @@ from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.schemas.openai_chat import check_model_name
 
 PREFIXES = ("/v1", "", "/openai/v1")
-_PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
-_DOCUMENTED = {"chat.completions": CHAT, "embeddings": EMBEDDINGS}
+_PATHS: dict[Endpoint, str] = {
+    "chat.completions": "/chat/completions",
+    "embeddings": "/embeddings",
+    "moderations": "/moderations",
+}
+_DOCUMENTED = {"chat.completions": CHAT, "embeddings": EMBEDDINGS, "moderations": MODERATIONS}
+_AZURE_DEPLOYMENTS = frozenset[Endpoint]({"chat.completions", "embeddings"})
+"""What Azure's clients send to `/openai/deployments/{model}/…`; moderations is not among it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,10 @@ def add_data_plane(app: FastAPI, gateway: Gateway, log: RequestLog) -> None:
                 response_class=Response,
                 summary=documented["summary"],
             )
-        app.router.add_route(
-            "/openai/deployments/{model:path}" + path,
-            _of_deployment(plane, endpoint),
-            methods=["POST"],
-        )
+        if endpoint in _AZURE_DEPLOYMENTS:
+            app.router.add_route(
+                "/openai/deployments/{model:path}" + path, _of_deployment(plane, endpoint), methods=["POST"]
+            )
 
 
 def _plain(plane: DataPlane, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:

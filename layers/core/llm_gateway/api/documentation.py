@@ -100,3 +100,12 @@ EMBEDDINGS = _operation(
         "user": {"type": ["string", "null"]},
     },
 )
+MODERATIONS = _operation(
+    "Classify content",
+    "OpenAI's moderations, by any provider that has them. Another provider's verdicts come in OpenAI's shape.",
+    ["input"],
+    {
+        "model": {"type": "string", "description": "`provider:model`; the default is a provider's that moderates."},
+        "input": {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1}]},
+    },
+)

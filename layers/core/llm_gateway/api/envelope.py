@@ -1,6 +1,5 @@
 """The outermost layer: a request id on every answer, and every error in the one envelope."""
 
-import secrets
 import time
 
 import orjson
@@ -18,13 +17,10 @@ from llm_gateway.errors import (
     RouteNotFound,
 )
 from llm_gateway.observability.logs import RequestLog
+from llm_gateway.pipeline.call import new_request_id
 
 REQUEST_ID = "llm_gateway.request_id"
 STARTED = "llm_gateway.started"
-
-
-def new_request_id() -> str:
-    return f"req_{secrets.token_hex(16)}"
 
 
 class RequestIdentity:

@@ -15,11 +15,11 @@ from llm_gateway.domain.ports import Ledger
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import NotFound
 from llm_gateway.metering.cost import format_usd
-from llm_gateway.pipeline.auth import Authenticator
+from llm_gateway.pipeline.auth import Identification
 from llm_gateway.pipeline.models import ModelList
 
 
-def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: Ledger) -> None:
+def add_readings(app: FastAPI, auth: Identification, models: ModelList, ledger: Ledger) -> None:
     async def identify(request: Request) -> VirtualKey:
         _, token = caller_headers(request.scope["headers"], request.scope["path"])
         return await auth.identify(token)
@@ -38,7 +38,7 @@ def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: L
         record = await ledger.get(request.path_params["request_id"])
         if record is None or (key.role != "admin" and record.key != key.name):
             raise NotFound(f"There is no request `{request.path_params['request_id']}`.")
-        return _json(render_record(record))
+        return _json(render_record(record, with_provider_cost=key.role == "admin"))
 
     async def health() -> Response:
         return _json({"status": "ok"})
@@ -60,10 +60,11 @@ def add_readings(app: FastAPI, auth: Authenticator, models: ModelList, ledger: L
     app.add_api_route("/health", health, methods=["GET", "HEAD"])
 
 
-def render_record(record: RequestRecord) -> dict[str, Any]:
+def render_record(record: RequestRecord, *, with_provider_cost: bool = False) -> dict[str, Any]:
     """The public shape of a ledger entry.
 
-    `cost_usd` is an exact decimal string; where no price is known it is null, and `unpriced` is true.
+    `cost_usd` is an exact decimal string; where no price is known it is null, and `unpriced` is true. What the provider
+    bills beneath a team's markup is for the operator alone: `with_provider_cost`.
     """
     usage = record.usage
     shown: dict[str, Any] = {
@@ -83,7 +84,8 @@ def render_record(record: RequestRecord) -> dict[str, Any]:
         "finish_reason": record.finish_reason,
         "http_status": record.http_status,
         "error_code": record.error_code,
-        "usage": {name: getattr(usage, name) for name in _TOKENS},
+        "usage": {name: count for name in _COUNTS if (count := getattr(usage, name)) or name in _ALWAYS_SHOWN},
+        "service_tier": usage.service_tier,
         "estimated": usage.estimated,
         "cost_usd": None if record.cost_usd is None else format_usd(record.cost_usd),
         "unpriced": record.status in ("settled", "failed") and record.cost_usd is None,
@@ -97,16 +99,22 @@ def render_record(record: RequestRecord) -> dict[str, Any]:
                 "status": attempt.status,
                 "error": attempt.error,
                 "latency_ms": attempt.latency_ms,
+                "key_source": attempt.key_source,
+                "key_name": attempt.key_name,
             }
             for attempt in record.attempts
         ],
     }
+    if usage.inference_geo is not None:
+        shown["inference_geo"] = usage.inference_geo
+    if with_provider_cost and record.provider_cost_usd is not None:
+        shown["provider_cost_usd"] = format_usd(record.provider_cost_usd)
     if record.status == "open" and record.reserved_usd is not None:
         shown["reserved_usd"] = format_usd(record.reserved_usd)
     return shown
 
 
-_TOKENS = (
+_ALWAYS_SHOWN = (
     "input_tokens",
     "cached_tokens",
     "cache_write_tokens",
@@ -115,6 +123,17 @@ _TOKENS = (
     "reasoning_tokens",
     "input_audio_tokens",
     "output_audio_tokens",
+)
+_COUNTS = (
+    *_ALWAYS_SHOWN,
+    "cached_audio_tokens",
+    "input_image_tokens",
+    "cached_image_tokens",
+    "output_image_tokens",
+    "input_video_tokens",
+    "output_video_tokens",
+    "citation_tokens",
+    "web_searches",
 )
 
 

@@ -6,12 +6,13 @@ documents were validated when they were applied. One that is broken all the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
-from typing import Literal
+from decimal import Decimal
+from typing import Any, Literal
 
 from llm_gateway.catalog.documents import Document
-from llm_gateway.catalog.endpoints import azure_endpoint, base_url_fault, complete_base_url
+from llm_gateway.catalog.endpoints import azure_endpoint, azure_streams_usage, base_url_fault, complete_base_url
 from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
+from llm_gateway.catalog.operator_prices import read_price
 from llm_gateway.catalog.policies import read_organisation, read_policies
 from llm_gateway.catalog.providers import DEFAULT_REGION, ProviderRow, canonical, provider_rows
 from llm_gateway.domain.catalog import (
@@ -20,17 +21,16 @@ from llm_gateway.domain.catalog import (
     Credential,
     Deployment,
     Dialect,
-    Price,
     Provider,
     Quirks,
     Timeouts,
+    markup_factor,
 )
 from llm_gateway.domain.limits import Abandoned
 from llm_gateway.domain.ports import RegistryEntry
 
 DEFAULT_PROVIDER = "openai"
 
-_PRICE_KINDS = Price.__dataclass_fields__.keys()
 _TIMEOUT_KINDS = Timeouts.__dataclass_fields__.keys()
 
 
@@ -57,11 +57,23 @@ def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, st
         default_model=settings.get("default_model", str) or environment.get("LLM_MODEL") or None,
         cors_origins=tuple(settings.strings("cors_origins")),
         x_gateway=settings.get("x_gateway", bool, default=True),
-        prices={name: _price(document) for name, document in by_kind.get("price", {}).items()},
+        prices={
+            name: read_price(document.fields, document.fault) for name, document in by_kind.get("price", {}).items()
+        },
+        markups={
+            team: factor
+            for team, document in by_kind.get("team", {}).items()
+            if (factor := _markup(document)) is not None
+        },
         organisation=read_organisation(by_kind),
         policies=read_policies(by_kind),
         abandoned=settings.choice("abandoned", Abandoned, "charge"),
     )
+
+
+def build_provider(name: str, document: Mapping[str, Any], environment: Mapping[str, str]) -> Provider:
+    """One provider as `build_catalog` would make it of this document. Raises `ConfigError`."""
+    return _provider(name, Document(f"provider {name}", document), environment)
 
 
 def _provider(name: str, document: Document | None, environment: Mapping[str, str]) -> Provider:
@@ -117,6 +129,8 @@ def _endpoint(
         version = next((environment[each] for each in row.api_version_env if environment.get(each)), None)
     quirks = row.quirks
     if url is not None and row.base_url_style == "azure":
+        if not azure_streams_usage(version):
+            quirks = replace(quirks, stream_usage="never")
         url, model_in_path, query = azure_endpoint(url, version)
         return url, replace(quirks, model_in_path=model_in_path, query={**quirks.query, **query})
     if version is not None:
@@ -140,8 +154,13 @@ def _quirks(given: Document, base: Quirks) -> Quirks:
         rename={**base.rename, **given.string_map("rename")},
         drop=(*base.drop, *given.strings("drop")),
         refuse=(*base.refuse, *given.strings("refuse")),
+        developer_role=given.get("developer_role", bool, base.developer_role),
+        drop_from_messages=(*base.drop_from_messages, *given.strings("drop_from_messages")),
         tells_cost=given.get("tells_cost", bool, base.tells_cost),
+        caps_hosts=given.get("caps_hosts", bool, base.caps_hosts),
         query={**base.query, **given.string_map("query")},
+        moderations=given.choice("moderations", Literal["openai", "mistral"], base.moderations),
+        free=(*base.free, *given.strings("free")),
     )
 
 
@@ -162,18 +181,14 @@ def _alias(name: str, document: Document) -> Alias:
     return Alias(name, deployments, tuple(document.strings("fallbacks")), Timeouts(**seconds))
 
 
-def _price(document: Document) -> Price:
-    document.need("input", str)
-    document.need("output", str)
-    prices = {kind: document.get(kind, str) for kind in _PRICE_KINDS}
-    for kind, text in prices.items():
-        try:
-            amount = Decimal(text or 0)
-        except InvalidOperation:
-            raise document.fault(f'{kind}: "{text}" is not a decimal') from None
-        if not amount.is_finite() or amount < 0:
-            raise document.fault(f'{kind}: "{text}" is not an amount of money')
-    return Price(**prices)
+def _markup(document: Document) -> Decimal | None:
+    text = document.get("markup", str)
+    if text is None:
+        return None
+    try:
+        return markup_factor(text)
+    except ValueError as error:
+        raise document.fault(f"markup: {error}") from None
 
 
 def _default_provider(settings: Document, environment: Mapping[str, str], providers: Mapping[str, Provider]) -> str:

@@ -19,6 +19,7 @@ def cross_faults(file: GatewayFile) -> Iterator[str]:
     yield from _model_faults(file, known)
     yield from _cycle_faults(file)
     yield from _price_faults(file, known)
+    yield from _team_faults(file, known)
     yield from _key_faults(file, known)
     yield from _budget_faults(file)
     yield from _deployment_limit_faults(file)
@@ -134,6 +135,16 @@ def _price_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
             yield f"{place}: {_not_a_provider(provider, known)}"
         elif (same := spelled.setdefault(f"{canonical(provider)}:{model}", target)) != target:
             yield f'{place}: is the same model as "{same}": - and _ are one spelling'
+        sizes = [tier.input_tokens for tier in file.prices[target].above or ()]
+        if len(sizes) != len(set(sizes)):
+            yield f"{place}.above: has the same input_tokens twice"
+
+
+def _team_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    for team, table in file.teams.items():
+        for name in table.providers:
+            if canonical(name) not in known:
+                yield f"{where(('teams', team, 'providers', name))}: {_not_a_provider(name, known)}"
 
 
 def _key_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:

@@ -65,8 +65,24 @@ class GatewayConfig:
         names = {row.secret or row.name: row.api_key_env for row in provider_rows().values() if row.api_key_env}
         for name, table in self.providers.items():
             if table.api_key_env:
-                names[name] = (table.api_key_env, *names.get(name, ()))
+                secret = self._secret_of(name)
+                names[secret] = (table.api_key_env, *names.get(secret, ()))
         return names
+
+    def team_key_env(self) -> Mapping[tuple[str, str], str]:
+        """The environment name that holds a team's own key, by team and name of the provider's secret; local use."""
+        return {
+            (team, self._secret_of(canonical(name))): given.api_key_env
+            for team, table in self.file.teams.items()
+            for name, given in table.providers.items()
+        }
+
+    def _secret_of(self, provider: str) -> str:
+        """As the catalog has it: a vendor's several rows share one secret, a provider that is like one has its own."""
+        row, table = provider_rows().get(provider), self.providers.get(provider)
+        if row is None or (table is not None and table.like):
+            return provider
+        return row.secret or provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +171,7 @@ def entries(config: GatewayConfig) -> list[RegistryEntry]:
         found.append(RegistryEntry("price", _canonical_target(target), _document(price)))
     if file.organisation is not None:
         found.append(RegistryEntry("organisation", file.organisation.name, _spending(file.organisation)))
-    found += [RegistryEntry("team", team, _described(table)) for team, table in file.teams.items()]
+    found += [RegistryEntry("team", team, _team(table)) for team, table in file.teams.items()]
     found += [RegistryEntry("user", user, _described(table)) for user, table in file.users.items()]
     of_keys = ((key, _spending(table)) for key, table in file.keys.items())
     found += [RegistryEntry("key", key, document) for key, document in of_keys if document]
@@ -206,6 +222,12 @@ def _model(table: ModelTable, file: GatewayFile) -> dict[str, Any]:
     ]
     document["fallbacks"] = [_fallback(target, file) for target in table.fallbacks]
     return {**document, **_limits(table)}
+
+
+def _team(table: TeamTable) -> dict[str, Any]:
+    # `providers` stays here: where a laptop finds a key is nobody else's business.
+    markup = {} if table.markup is None else {"markup": table.markup}
+    return {**markup, **_described(table)}
 
 
 def _described(table: TeamTable | UserTable) -> dict[str, Any]:

@@ -57,3 +57,13 @@ def azure_endpoint(url: str, api_version: str | None) -> tuple[str, bool, Mappin
     if version not in _UNVERSIONED:
         return resource, True, {"api-version": version}
     return f"{resource}/openai/v1", False, {"api-version": version} if version not in {"", "v1"} else {}
+
+
+def azure_streams_usage(api_version: str | None) -> bool:
+    """Whether that version knows `stream_options`, which the dated ones before September 2024 refuse.
+
+    Sources: https://github.com/Azure/azure-sdk-for-java/issues/40998 (from 2024-09-01-preview),
+    https://github.com/griptape-ai/griptape/issues/1640 (2024-10-21)
+    """
+    version = api_version or ""
+    return version in _UNVERSIONED or version >= "2024-09-01"

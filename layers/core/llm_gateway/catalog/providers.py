@@ -51,7 +51,7 @@ def provider_rows() -> Mapping[str, ProviderRow]:
 
 def _row(name: str, fields: dict[str, Any]) -> ProviderRow:
     quirks: dict[str, Any] = fields.get("quirks", {})
-    for several in ("drop", "refuse"):
+    for several in ("drop", "refuse", "drop_from_messages", "free"):
         quirks[several] = tuple(quirks.get(several, ()))
     fields["quirks"] = Quirks(**quirks)
     for many in ("api_key_env", "base_url_env", "api_version_env"):

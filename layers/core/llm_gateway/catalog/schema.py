@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from llm_gateway.catalog.endpoints import base_url_fault
 from llm_gateway.catalog.faults import did_you_mean
-from llm_gateway.domain.catalog import Credential, Dialect
+from llm_gateway.domain.catalog import Credential, Dialect, markup_factor
 from llm_gateway.domain.identity import Role
 from llm_gateway.domain.limits import Abandoned, OnOutage, Period, WithoutMaximum
 
@@ -123,6 +123,20 @@ def _header_name(value: str) -> str:
     return value
 
 
+def _percentage(value: str) -> str:
+    try:
+        markup_factor(value)
+    except ValueError as error:
+        raise _fault(str(error)) from None
+    return value
+
+
+def _tier(value: str) -> str:
+    if value in {"default", "standard", "auto"}:
+        raise _fault(f'"{value}" is the standard tier, whose prices stand in the table above')
+    return _plain_text(value)
+
+
 _OURS = {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
 _HTTPS_OWN = {"host", "content-length", "transfer-encoding", "connection", "content-type", "te", "upgrade", "trailer"}
 
@@ -172,8 +186,13 @@ class QuirksTable(Table):
     rename: dict[Text, Text] | None = None
     drop: list[Text] | None = None
     refuse: list[Text] | None = None
+    developer_role: bool | None = None
+    drop_from_messages: list[Text] | None = None
     tells_cost: bool | None = None
+    caps_hosts: bool | None = None
     query: dict[Text, Text] | None = None
+    moderations: Literal["openai", "mistral"] | None = None
+    free: list[Literal["moderations"]] | None = None
 
 
 class ProviderTable(Table):
@@ -226,16 +245,31 @@ class ModelTable(LimitedTable):
     timeouts: TimeoutsTable | None = None
 
 
-class PriceTable(Table):
-    input: Money
-    output: Money
+class PriceChangesTable(Table):
+    input: Money | None = None
+    output: Money | None = None
     cached_input: Money | None = None
     cache_write_5m: Money | None = None
     cache_write_1h: Money | None = None
     reasoning: Money | None = None
     audio_input: Money | None = None
     audio_output: Money | None = None
+    cached_audio_input: Money | None = None
+    image_input: Money | None = None
+    image_output: Money | None = None
+
+
+class ContextPriceTable(PriceChangesTable):
+    input_tokens: Count
+
+
+class PriceTable(PriceChangesTable):
+    input: Money
+    output: Money
     per_request: Money | None = None
+    web_search: Money | None = None
+    above: list[ContextPriceTable] | None = None
+    service_tiers: dict[Annotated[str, AfterValidator(_tier)], PriceChangesTable] | None = None
 
 
 class BudgetTable(Table):
@@ -279,8 +313,14 @@ class OrganisationTable(SpendingTable):
     name: Text = "default"
 
 
+class TeamProviderTable(Table):
+    api_key_env: Text
+
+
 class TeamTable(SpendingTable):
     description: Text | None = None
+    markup: Annotated[str, AfterValidator(_percentage)] | None = None
+    providers: dict[str, TeamProviderTable] = {}
 
 
 class UserTable(SpendingTable):
@@ -320,6 +360,7 @@ TABLES: dict[str, type[Table]] = {
     "quirks": QuirksTable,
     "deployments": DeploymentTable,
     "timeouts": TimeoutsTable,
+    "above": ContextPriceTable,
     "budget": BudgetTable,
     "limits": LimitsTable,
     "organisation": OrganisationTable,

@@ -6,7 +6,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from llm_gateway.catalog.faults import did_you_mean, one_of, where
-from llm_gateway.catalog.schema import BUDGETS, ENTRIES, ONE_BUDGET, TABLES, GatewayFile, Table
+from llm_gateway.catalog.schema import (
+    BUDGETS,
+    ENTRIES,
+    ONE_BUDGET,
+    TABLES,
+    GatewayFile,
+    PriceChangesTable,
+    Table,
+    TeamProviderTable,
+)
 
 _MUST_BE = {
     "string_type": "must be a string",
@@ -75,4 +84,8 @@ def table_at(path: Sequence[str | int]) -> type[Table]:
         return GatewayFile
     if len(names) <= 2 and names[0] in ENTRIES:
         return ENTRIES[names[0]]
+    if names[0] == "teams" and names[2:3] == ["providers"]:
+        return TeamProviderTable
+    if names[0] == "prices" and names[2:3] == ["service_tiers"]:
+        return PriceChangesTable
     return TABLES.get(names[-1], GatewayFile)

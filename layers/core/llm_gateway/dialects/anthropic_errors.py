@@ -12,12 +12,14 @@ from typing import Any
 
 import orjson
 
+from llm_gateway.dialects.context_length import CODE, is_too_long
 from llm_gateway.dialects.openai_errors import decode_openai_error, read_retry_after
 from llm_gateway.errors import (
     UpstreamError,
     UpstreamFailed,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnauthenticated,
     UpstreamUnavailable,
 )
 
@@ -56,7 +58,13 @@ _STATUS_OF_EXCEPTION = {
     "unrecognizedclientexception": 401,
     "validationexception": 400,
 }
-_TOO_LONG = ("prompt is too long", "exceed context limit", "input is too long", "context window")
+_NOT_OUR_CREDENTIAL = frozenset(
+    {"expiredtokenexception", "invalidsignatureexception", "unrecognizedclientexception", "authentication_error"}
+)
+"""Whatever the status: AWS answers 403 to a session token that has expired."""
+_BAD_BEDROCK_KEY = "make sure your api key is valid"
+"""With 403: https://github.com/anomalyco/opencode/issues/47073"""
+_BLOCKED = "blocked by content filtering policy"
 _NO_CREDIT = ("credit balance is too low", "spend limit", "usage limit")
 
 
@@ -104,10 +112,15 @@ def _error(status: int, kind: str | None, message: str | None, retry_after: floa
         return UpstreamFailed(message, code=kind, retry_after=retry_after)
     own, code = _OPENAI.get(status, ("invalid_request_error", None))
     lowered = message.lower()
+    if status == 401 or (kind or "").lower() in _NOT_OUR_CREDENTIAL or _BAD_BEDROCK_KEY in lowered:
+        code = code if status == 401 else "invalid_api_key"
+        return UpstreamUnauthenticated(message, code=code, status=status, retry_after=retry_after)
     if status == 404:
         code = "model_not_found" if "model" in lowered else "not_found"
-    elif status in (400, 413) and any(words in lowered for words in _TOO_LONG):
-        code = "context_length_exceeded"
+    elif status in (400, 413) and is_too_long(message):
+        code = CODE
+    elif status == 400 and _BLOCKED in lowered:
+        code = "content_filter"
     elif status in (400, 403, 429) and any(words in lowered for words in _NO_CREDIT):
         own = code = "insufficient_quota"
     elif code is None and kind not in (None, "invalid_request_error"):

@@ -30,6 +30,8 @@ from llm_gateway.dialects.anthropic_errors import decode_anthropic_error
 from llm_gateway.dialects.anthropic_request import encode_body
 from llm_gateway.dialects.anthropic_stream import AnthropicStream
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.moderations import no_moderations
+from llm_gateway.dialects.unfit_requests import refuse_unfit
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import InvalidRequest, UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -50,11 +52,17 @@ class AnthropicMessages:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
 
+    def inputs_per_call(self, model: str, provider: Provider) -> int | None:
+        return None
+
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            raise no_moderations(provider)
         if endpoint != "chat.completions":
             raise InvalidRequest("Claude makes no embeddings.", param="model")
         envelope = provider.quirks.envelope
         facts = capability("anthropic", model.lower())
+        refuse_unfit(request.fields, facts, model)
         body, warnings = encode_body(request.fields, facts, native=envelope == "native")
         betas = _betas(request.fields.get("anthropic_beta"))
         if envelope == "bedrock":

@@ -3,13 +3,14 @@
 `message_start` names the model and counts the input; content blocks come one after the other, each with a start, deltas
 and a stop; `message_delta` gives the stop reason and the final counts; `message_stop` is the end. `ping` and whatever
 is not known is passed over; an `error` event may come at any point. On Bedrock each event is base64 in a `chunk`.
-Text deltas, nearly all of a stream, are cut out of the provider's bytes: a JSON string needs no translation.
+Deltas of texts, thoughts and tool arguments, nearly all of a stream, are cut out of the provider's bytes: a JSON string
+needs no translation.
 Sources: https://platform.claude.com/docs/en/build-with-claude/streaming,
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModelWithResponseStream.html
 """
 
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -34,18 +35,24 @@ from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 
 _PLAIN = rb'[^"\\\x00-\x1f]*'
 _ESCAPED = rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})'  # halves of characters are the parser's to judge
-_TEXT_DELTA = (
-    rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?[0-9]+, ?"delta": ?'
-    rb'\{"type": ?"text_delta", ?"text": ?("' + _PLAIN + rb"(?:" + _ESCAPED + _PLAIN + rb')*")\} *\} *\n\n'
-)
-_TEXTS = re.compile(_TEXT_DELTA)
-_ONLY_TEXTS = re.compile(rb"(?:" + _TEXT_DELTA + rb")+")
+_STRING = rb'("' + _PLAIN + rb"(?:" + _ESCAPED + _PLAIN + rb')*")'
+_DELTA_JSON = (
+    rb'\{"type": ?"content_block_delta", ?"index": ?(0|[1-9][0-9]*), ?"delta": ?\{"type": ?"'
+    rb'(?:text_delta", ?"text": ?' + _STRING
+    + rb'|input_json_delta", ?"partial_json": ?' + _STRING
+    + rb'|thinking_delta", ?"thinking": ?' + _STRING
+    + rb")\} *\} *"
+)  # fmt: skip
+_DELTA = re.compile(_DELTA_JSON)
+_DELTA_START = b"event: content_block_delta\ndata: "
+_DELTA_EVENT = re.compile(_DELTA_START + _DELTA_JSON + rb"\n\n")
 _OF_A_MESSAGE = frozenset(
     {"content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"}
 )
 _SSE_START = (b"event:", b"data:", b":")
 _DONE = b"data: [DONE]\n\n"
 _ENDS = b"}\n\n"
+_THOUGHT_DETAIL = b',"reasoning_details":[{"type":"reasoning.text","text":'
 _CHARACTERS_A_TOKEN = 4
 _LONGEST_TEXT = 1 << 22
 """Bytes of what was written that are kept for an estimate: more than any model writes."""
@@ -53,6 +60,8 @@ _LONGEST_TEXT = 1 << 22
 
 class AnthropicStream:
     """`StreamTranslator` of the `anthropic_messages` dialect. Fed with blocks of whole events."""
+
+    service_tier: str | None = None  # comes with the counts
 
     def __init__(self, *, include_usage: bool, created: int, split_events: SplitEvents) -> None:
         self.started = False
@@ -74,6 +83,9 @@ class AnthropicStream:
         self._calls = 0
         self._call_of: dict[int, tuple[int, bytes, bool]] = {}
         """Of each open tool call: its index for the caller, its input at the start, whether arguments have come."""
+        self._argument_heads: dict[bytes, bytes] = {}
+        self._thought_tails: dict[bytes, bytes] = {}
+        """Of each block whose next deltas are all alike: what stands before arguments, and behind a thought."""
         self._written: list[bytes] = []
         self._written_size = 0
 
@@ -93,11 +105,16 @@ class AnthropicStream:
         raise AttributeError("usage is what the provider counted")
 
     def feed(self, block: bytes) -> bytes:
-        if self.started and not self.complete and _ONLY_TEXTS.fullmatch(block):
-            return b"".join([self._text(text) for text in _TEXTS.findall(block) if text != b'""'])
         passed: list[bytes] = []
         begun = self.started
-        for event in self._split_events(block):
+        at = 0
+        if begun and not self.complete and block.startswith(_DELTA_START) and _is_text(block):
+            while (found := _DELTA_EVENT.match(block, at)) and (chunk := self._spliced(found)) is not None:
+                passed.append(chunk)
+                at = found.end()
+            if at == len(block):
+                return b"".join(passed)
+        for event in self._split_events(block[at:]):
             if self._stopped:
                 break
             try:
@@ -136,11 +153,35 @@ class AnthropicStream:
     def text(self) -> str:
         return "".join([orjson.loads(piece) for piece in self._written])
 
-    def _read(self, event: StreamEvent) -> bytes:  # noqa: PLR0911 - one return a kind of event
+    def _spliced(self, found: re.Match[bytes]) -> bytes | None:
+        """The chunk for a delta like those before it. None for one that is the parser's, with nothing read of it."""
+        index, text, arguments, thought = found.groups()
+        if text is not None:
+            return self._text(text) if text != b'""' else b""
+        if arguments is not None:
+            head = self._argument_heads.get(index)
+            if head is None or arguments == b'""':
+                return None
+            self._remember(arguments)
+            return b"".join((head, arguments, b"}}]}", self._tail))
+        tail = self._thought_tails.get(index)
+        if tail is None or thought == b'""':
+            return None
+        self._remember(thought)
+        return b"".join((self._head, b'{"reasoning_content":', thought, _THOUGHT_DETAIL, thought, tail))
+
+    def _read(self, event: StreamEvent) -> bytes:
         """What the caller gets for one event."""
         data = _unwrapped(event)
         if not data:
             return b""
+        if self.started and (found := _DELTA.fullmatch(data)) and _is_text(data):
+            spliced = self._spliced(found)
+            if spliced is not None:
+                return spliced
+        return self._translated(data)
+
+    def _translated(self, data: bytes) -> bytes:
         said = _object(data)
         kind = said.get("type")
         if not self._base and isinstance(kind, str) and kind in _OF_A_MESSAGE:
@@ -198,6 +239,7 @@ class AnthropicStream:
             self._details += 1
             text, signature = detail.pop("text"), detail.pop("signature", None)
             self._detail_of[index] = detail
+            self._thought_tails.pop(b"%d" % index, None)
             return self._delta(index, {"type": "thinking_delta", "thinking": text}) + self._delta(
                 index, {"type": "signature_delta", "signature": signature}
             )
@@ -206,6 +248,7 @@ class AnthropicStream:
     def _tool_call(self, index: int, block: Mapping[str, Any], data: bytes) -> bytes:
         given = input_bytes(value_of(data, "content_block") or b"{}")
         self._call_of[index] = (self._calls, given, False)
+        self._argument_heads.pop(b"%d" % index, None)
         call = {"index": self._calls, **tool_call(block, "")}
         self._calls += 1
         self._remember(orjson.dumps(call["function"]["name"]))
@@ -237,6 +280,7 @@ class AnthropicStream:
             return b""  # of a server tool, which runs at the provider; or the empty delta that comes first
         call, given, _ = self._call_of[index]
         self._call_of[index] = (call, given, True)
+        self._argument_heads[b"%d" % index] = self._head + b'{"tool_calls":[{"index":%d,"function":{"arguments":' % call
         self._remember(orjson.dumps(part))
         return self._content({"tool_calls": [{"index": call, "function": {"arguments": part}}]})
 
@@ -244,7 +288,9 @@ class AnthropicStream:
         if not isinstance(text, str) or not text:
             return b""
         self._remember(orjson.dumps(text))
-        return self._content({"reasoning_content": text, "reasoning_details": [self._detail(index, "text", text)]})
+        detail = self._detail(index, "text", text)
+        self._thought_tails[b"%d" % index] = b',"index":%d}]}' % detail["index"] + self._tail
+        return self._content({"reasoning_content": text, "reasoning_details": [detail]})
 
     @property
     def _before(self) -> int:
@@ -261,6 +307,7 @@ class AnthropicStream:
 
     def _block_end(self, index: int) -> bytes:
         """Closes a tool call: one without arguments has them in its start, which says `{}` where there are none."""
+        self._argument_heads.pop(b"%d" % index, None)
         call, given, came = self._call_of.pop(index, (0, b"", True))
         if came:
             return b""
@@ -314,9 +361,20 @@ def _unwrapped(event: StreamEvent) -> bytes:
         return data
     inner = _object(data).get("bytes")
     try:
-        return b64decode(inner, validate=True) if isinstance(inner, str) else b""
+        return a2b_base64(inner, strict_mode=True) if isinstance(inner, str) else b""
     except ValueError:
         raise UpstreamMalformed("The provider sent a chunk that is not base64.") from None
+
+
+def _is_text(block: bytes) -> bool:
+    """Whether it is UTF-8: what a parser would refuse must not be spliced."""
+    if block.isascii():
+        return True
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _index(said: Mapping[str, Any]) -> int:

@@ -4,15 +4,21 @@
 `message_delta` holds running totals, perhaps of some counts only, over what `message_start` said.
 Sources: https://platform.claude.com/docs/en/build-with-claude/prompt-caching (three input counts, `cache_creation`),
 https://platform.claude.com/docs/en/build-with-claude/streaming (usage in deltas is cumulative),
-https://platform.claude.com/docs/en/build-with-claude/thinking (`output_tokens_details.thinking_tokens`)
+https://platform.claude.com/docs/en/build-with-claude/thinking (`output_tokens_details.thinking_tokens`),
+https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (`server_tool_use.web_search_requests`),
+https://platform.claude.com/docs/en/build-with-claude/fast-mode (`speed`),
+https://platform.claude.com/docs/en/build-with-claude/data-residency (`inference_geo`)
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from llm_gateway.dialects.service_tier import named_tier
 from llm_gateway.domain.usage import Usage
 
 _SERVICE_TIERS = {"standard": "default"}
+_ANYWHERE = ("", "global", "not_available")
+"""Words of `inference_geo` that stand for no place."""
 
 
 def read_usage(counts: Any) -> Usage | None:
@@ -28,6 +34,8 @@ def read_usage(counts: Any) -> Usage | None:
     for_an_hour = min(created, _count(lives, "ephemeral_1h_input_tokens") or 0) if isinstance(lives, dict) else 0
     details = counts.get("output_tokens_details")
     reasoning = _count(details, "thinking_tokens") if isinstance(details, dict) else None
+    tools, geo = counts.get("server_tool_use"), counts.get("inference_geo")
+    searches = _count(tools, "web_search_requests") if isinstance(tools, dict) else None
     return Usage(
         input_tokens=(fresh or 0) + cached + created,
         output_tokens=written or 0,
@@ -35,6 +43,9 @@ def read_usage(counts: Any) -> Usage | None:
         cache_write_tokens=created - for_an_hour,
         cache_write_1h_tokens=for_an_hour,
         reasoning_tokens=reasoning or 0,
+        web_searches=searches or 0,
+        service_tier="fast" if counts.get("speed") == "fast" else named_tier(counts.get("service_tier")),
+        inference_geo=geo if isinstance(geo, str) and geo not in _ANYWHERE else None,
     )
 
 

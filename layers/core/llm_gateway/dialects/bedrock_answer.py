@@ -61,7 +61,7 @@ def decode_converse(body: bytes, model: str, answer_id: str, created: int) -> De
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise UpstreamMalformed("The provider's answer holds no message.")
     finish_reason = finish_reason_of(answer.get("stopReason"))
-    usage = read_converse_usage(answer.get("usage"))
+    usage = read_converse_usage(answer.get("usage"), answer.get("serviceTier"))
     spoken = _message(content, body)
     invoked = routed_model(answer)
     completion = {

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from llm_gateway.dialects.bedrock_answer import decode_converse
-from llm_gateway.dialects.bedrock_embeddings import decode_embeddings, encode_embeddings
+from llm_gateway.dialects.bedrock_embeddings import decode_embeddings, encode_embeddings, inputs_per_call
 from llm_gateway.dialects.bedrock_errors import decode_bedrock_error
 from llm_gateway.dialects.bedrock_request import encode_converse
 from llm_gateway.dialects.bedrock_stream import BedrockStream
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -35,7 +36,12 @@ class BedrockConverse:
         self._new_id = new_id
         self._now = now
 
+    def inputs_per_call(self, model: str, provider: Provider) -> int | None:
+        return inputs_per_call(model)
+
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            raise no_moderations(provider)
         path = f"/model/{quote(model, safe='')}"
         if endpoint == "embeddings":
             return EncodedRequest(f"{path}/invoke", encode_embeddings(request.fields, model))

@@ -1,6 +1,6 @@
 """Embeddings of Titan and Cohere on Bedrock, by InvokeModel.
 
-Titan embeds one text a call, so a batch is refused. Cohere takes up to 96, and tells its count of tokens in the header
+Titan embeds one text a call, Cohere up to 96, and tells its count of tokens in the header
 `x-amzn-bedrock-input-token-count` alone. Fields that OpenAI's wire does not have (`input_type`, `truncate`,
 `normalize`) go to the model as they are.
 Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html,
@@ -22,7 +22,13 @@ from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import InvalidRequest, UpstreamMalformed
 
 _OPENAI_FIELDS = {"model", "input", "dimensions", "encoding_format", "user"}
+_INPUTS_PER_CALL = {"titan_v1": 1, "titan_v2": 1, "cohere_v3": 96, "cohere_v4": 96}
 _COUNT_HEADER = "x-amzn-bedrock-input-token-count"
+
+
+def inputs_per_call(model: str) -> int | None:
+    """See `Dialect.inputs_per_call`."""
+    return _INPUTS_PER_CALL.get(capability("bedrock", model).get("embeddings", ""))
 
 
 def encode_embeddings(fields: Mapping[str, Any], model: str) -> bytes:
@@ -37,7 +43,7 @@ def encode_embeddings(fields: Mapping[str, Any], model: str) -> bytes:
     own = {name: value for name, value in fields.items() if name not in _OPENAI_FIELDS and value is not None}
     if kind in ("titan_v1", "titan_v2"):
         if len(texts) > 1:
-            raise InvalidRequest(f"`{model}` embeds one text a call: send {len(texts)} requests.", param="input")
+            raise InvalidRequest(f"`{model}` embeds one text a call, not {len(texts)}.", param="input")
         size = {} if dimensions is None else {"dimensions": dimensions}
         return orjson.dumps({"inputText": texts[0], **size, **own})
     if kind in ("cohere_v3", "cohere_v4"):
@@ -56,7 +62,7 @@ def decode_embeddings(
     encode = _base64 if fields.get("encoding_format") == "base64" else list
     try:
         data = [{"object": "embedding", "index": at, "embedding": encode(row)} for at, row in enumerate(vectors)]
-    except struct.error:
+    except (struct.error, OverflowError):
         raise UpstreamMalformed("An embedding in the provider's answer is not made of numbers.") from None
     tokens = _token_count(answer, headers or {})
     counted = None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens}

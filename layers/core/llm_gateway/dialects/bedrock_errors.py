@@ -13,12 +13,14 @@ from typing import Any
 
 import orjson
 
+from llm_gateway.dialects.context_length import CODE, is_too_long
 from llm_gateway.dialects.openai_errors import decode_openai_error, read_retry_after
 from llm_gateway.errors import (
     UpstreamError,
     UpstreamFailed,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnauthenticated,
     UpstreamUnavailable,
 )
 
@@ -43,27 +45,27 @@ _NOT_THE_REQUEST: dict[str, type[UpstreamError]] = {
     "ModelStreamErrorException": UpstreamFailed,
     "ModelTimeoutException": UpstreamTimeout,
 }
-"""Failures of the provider that come with a status of the 400s, which they keep."""
+"""Failures of the provider that come with a status of the 400s, as if the caller could help it."""
 
 _TYPES = {
     "AccessDeniedException": "permission_error",
-    "ExpiredTokenException": "authentication_error",
-    "IncompleteSignatureException": "authentication_error",
-    "InvalidSignatureException": "authentication_error",
-    "MissingAuthenticationTokenException": "authentication_error",
     "ServiceQuotaExceededException": "insufficient_quota",
     "ThrottlingException": "rate_limit_error",
-    "UnrecognizedClientException": "authentication_error",
 }
-_TYPE_OF_STATUS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-# As Bedrock and the models behind it word it: https://github.com/aws-samples/bedrock-chat/issues/95,
-# https://github.com/aaif-goose/goose/pull/7550, https://github.com/RooCodeInc/Roo-Code/issues/1767
-_CONTEXT_LENGTH = re.compile(
-    r"input is too long|prompt is too long|too many input tokens|maximum context length|context (?:window|length)"
-    r"|exceeds? the (?:model'?s )?(?:maximum|max) (?:input )?(?:token|length)|expected maxLength",
-    re.IGNORECASE,
+_UNAUTHENTICATED = frozenset(
+    {
+        "ExpiredTokenException",
+        "IncompleteSignatureException",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "UnrecognizedClientException",
+    }
 )
+_BAD_KEY = "make sure your API Key is valid"
+"""What Bedrock says to a key of its own that it does not know, with 403 and no kind:
+https://github.com/anomalyco/opencode/issues/47073"""
+_TYPE_OF_STATUS = {403: "permission_error", 429: "rate_limit_error"}
+
 _NO_SUCH_MODEL = re.compile(r"model identifier is invalid|could not resolve the foundation model", re.IGNORECASE)
 
 
@@ -74,6 +76,8 @@ def decode_bedrock_error(status: int, headers: Mapping[str, str], body: bytes) -
     """
     described = _object(body)
     kind = headers.get("x-amzn-errortype") or described.get("__type") or described.get("code")
+    if _BAD_KEY in str(described.get("Message") or described.get("message")):
+        kind = "UnrecognizedClientException"
     if not isinstance(kind, str) or not kind:
         return decode_openai_error(status, headers, body)
     # `aws.protocols#ValidationException:http://…` is ValidationException
@@ -90,7 +94,9 @@ def decode_stream_exception(name: str | None, data: bytes) -> UpstreamError:
 def _error(kind: str, status: int, described: Mapping[str, Any], retry_after: float | None) -> UpstreamError:
     message = _message(kind, status, described)
     if failed := _NOT_THE_REQUEST.get(kind):
-        return failed(message, code=kind, status=status, retry_after=retry_after)
+        return failed(message, code=kind, retry_after=retry_after)
+    if kind in _UNAUTHENTICATED or status == 401:
+        return UpstreamUnauthenticated(message, code=kind, status=status, retry_after=retry_after)
     if 400 <= status < 500:
         code, param = _code(kind, status, message)
         own = _TYPES.get(kind) or _TYPE_OF_STATUS.get(status, "invalid_request_error")
@@ -103,8 +109,8 @@ def _error(kind: str, status: int, described: Mapping[str, Any], retry_after: fl
 
 
 def _code(kind: str, status: int, message: str) -> tuple[str, str | None]:
-    if kind == "ValidationException" and _CONTEXT_LENGTH.search(message):
-        return "context_length_exceeded", "messages"
+    if kind == "ValidationException" and is_too_long(message):
+        return CODE, "messages"
     if kind == "ResourceNotFoundException" or status == 404 or _NO_SUCH_MODEL.search(message):
         return "model_not_found", "model"
     return kind, None

@@ -19,6 +19,7 @@ import orjson
 from llm_gateway.catalog.capabilities import capability
 from llm_gateway.dialects.bedrock_messages import Conversation, read_conversation
 from llm_gateway.dialects.bedrock_reasoning import apply_reasoning
+from llm_gateway.dialects.unfit_requests import refuse_unfit
 from llm_gateway.errors import InvalidRequest
 
 _CONVERSE_MEMBERS = {
@@ -54,6 +55,7 @@ def encode_converse(fields: Mapping[str, Any], model: str) -> tuple[bytes, tuple
     """The body, and what could not be told. Raises `InvalidRequest`."""
     facts = capability("bedrock", model)
     _refuse(fields)
+    refuse_unfit(fields, facts, model)
     warnings: list[str] = []
     conversation = read_conversation(fields["messages"], caches=facts.get("prompt_cache", False))
     body: dict[str, Any] = {"messages": conversation.messages}

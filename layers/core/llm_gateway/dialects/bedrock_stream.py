@@ -33,6 +33,8 @@ _DONE = b"data: [DONE]\n\n"
 class BedrockStream:
     """`StreamTranslator` of the `bedrock_converse` dialect. `answer_id` and `created` (Unix seconds) go on each."""
 
+    service_tier: str | None = None  # comes with the counts
+
     def __init__(
         self, model: str, *, include_usage: bool, split_events: SplitEvents, answer_id: str, created: int
     ) -> None:
@@ -57,6 +59,7 @@ class BedrockStream:
         self._failure: UpstreamError | None = None
         self._calls: dict[int, int] = {}
         """Tool calls by the index of their block: which of the answer's calls each is."""
+        self._argument_heads: dict[int, bytes] = {}
         self._without_arguments: set[int] = set()
         self._thoughts: dict[int, int] = {}
         self._redacted: dict[int, list[str]] = {}
@@ -134,6 +137,9 @@ class BedrockStream:
         self.started = True
         at = _index(event)
         self._calls[at] = len(self._calls)
+        self._argument_heads[at] = (
+            self._delta_head + b'{"tool_calls":[{"index":%d,"function":{"arguments":' % self._calls[at]
+        )
         self._without_arguments.add(at)
         self._texts.append(str(use.get("name") or ""))
         function = {"name": use.get("name"), "arguments": ""}
@@ -159,11 +165,12 @@ class BedrockStream:
         return b""
 
     def _arguments(self, at: int, piece: Any) -> bytes:
-        if at not in self._calls or not isinstance(piece, str) or not piece:
+        head = self._argument_heads.get(at)
+        if head is None or not isinstance(piece, str) or not piece:
             return b""
         self._without_arguments.discard(at)
         self._texts.append(piece)
-        return self._delta({"tool_calls": [{"index": self._calls[at], "function": {"arguments": piece}}]})
+        return b"".join((head, orjson.dumps(piece), b"}}]}", self._delta_tail))
 
     def _thought(self, at: int, thought: dict[str, Any]) -> bytes:
         index = self._thoughts.setdefault(at, len(self._thoughts))
@@ -196,7 +203,7 @@ class BedrockStream:
     def _metadata(self, event: dict[str, Any]) -> bytes:
         if self.finish_reason is None:
             raise UpstreamMalformed("The provider's stream counts an answer that it did not end.")
-        self.usage = read_converse_usage(event.get("usage"))
+        self.usage = read_converse_usage(event.get("usage"), event.get("serviceTier"))
         self.model = routed_model(event)
         self._told |= extra_fields(event)
         self._counted = True

@@ -2,17 +2,19 @@
 
 `inputTokens` leaves out what was read from and written to the prompt cache; `cacheDetails` splits the writes by life.
 Reasoning is part of `outputTokens` and not told apart.
-Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html
+Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html,
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ServiceTier.html
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from llm_gateway.dialects.service_tier import named_tier
 from llm_gateway.domain.usage import Usage
 
 
-def read_converse_usage(usage: Any) -> Usage | None:
-    """None where the provider counted nothing."""
+def read_converse_usage(usage: Any, service_tier: Any = None) -> Usage | None:
+    """None where the provider counted nothing. `service_tier` is the `serviceTier` that stands beside it."""
     if not isinstance(usage, dict) or not {"inputTokens", "outputTokens"} & usage.keys():
         return None
     read, written = _count(usage, "cacheReadInputTokens"), _count(usage, "cacheWriteInputTokens")
@@ -28,6 +30,7 @@ def read_converse_usage(usage: Any) -> Usage | None:
         cached_tokens=read,
         cache_write_tokens=max(0, written - hour),
         cache_write_1h_tokens=min(hour, written),
+        service_tier=named_tier(service_tier.get("type")) if isinstance(service_tier, dict) else None,
     )
 
 

@@ -12,7 +12,7 @@ from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
 
-Endpoint = Literal["chat.completions", "embeddings"]
+Endpoint = Literal["chat.completions", "embeddings", "moderations"]
 Framing = Literal["sse", "aws_event_stream"]
 
 
@@ -63,6 +63,8 @@ class StreamTranslator(Protocol):
     model: str | None
     finish_reason: str | None
     usage: Usage | None
+    service_tier: str | None
+    """The tier that the provider says it serves in, where it says so before it counts."""
 
     def feed(self, block: bytes) -> bytes:
         """Takes whole events, gives what the caller is to get, perhaps nothing. Raises `UpstreamError`."""
@@ -84,6 +86,13 @@ class StreamTranslator(Protocol):
 
 class Dialect(Protocol):
     name: str
+
+    def inputs_per_call(self, model: str, provider: Provider) -> int | None:
+        """The most inputs that one call for embeddings takes; a request for more becomes several calls.
+
+        None where the gateway does not have to count, for the provider's limit is the one its callers know.
+        """
+        ...
 
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
         """Raises `InvalidRequest` for what the provider would reject and nothing can stand in for."""

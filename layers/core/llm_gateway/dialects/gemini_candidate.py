@@ -48,18 +48,16 @@ class CandidateReader:
         for position, part in enumerate(parts or ()):
             if not isinstance(part, dict):
                 raise UpstreamMalformed("A part of the provider's answer is not an object.")
-            deltas += self._read_part(part, arguments.get(position, "{}"))
+            deltas += self.read_part(part, arguments.get(position, "{}"))
         return deltas
 
-    def _read_part(self, part: Mapping[str, Any], arguments: str) -> list[Delta]:
-        """Parts of kinds that are not known here (code that Google ran, and its results) are left out."""
+    def read_part(self, part: Mapping[str, Any], arguments: str) -> list[Delta]:
+        """The deltas of one part. Kinds that are not known here (code that Google ran, its results) are left out."""
         signature = part.get("thoughtSignature")
         text = part.get("text")
         if part.get("thought") is True:
             return self._thought(text, signature)
-        if self._thinking:
-            self._thinking = False
-            self._details += 1
+        self._end_thought()
         if isinstance(call := part.get("functionCall"), dict):
             return self._call(call, arguments, signature)
         if isinstance(blob := part.get("inlineData"), dict):
@@ -72,6 +70,16 @@ class CandidateReader:
         if signature:
             deltas.append({"reasoning_details": [text_signature(signature, self._next(), start, self._written)]})
         return deltas
+
+    def write(self, text: str) -> None:
+        """What `read` does for a part that is text alone, where the delta is made elsewhere."""
+        self._end_thought()
+        self._written += len(text)
+
+    def _end_thought(self) -> None:
+        if self._thinking:
+            self._thinking = False
+            self._details += 1
 
     def _thought(self, text: Any, signature: Any) -> list[Delta]:
         """Thoughts that follow one another are one block, which its signature ends."""

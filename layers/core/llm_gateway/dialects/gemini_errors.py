@@ -10,12 +10,14 @@ from typing import Any
 
 import orjson
 
+from llm_gateway.dialects.context_length import CODE, is_too_long
 from llm_gateway.dialects.openai_errors import decode_openai_error, read_retry_after
 from llm_gateway.errors import (
     UpstreamError,
     UpstreamFailed,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnauthenticated,
     UpstreamUnavailable,
 )
 
@@ -28,7 +30,6 @@ _STATUSES = {
 _CODES = {401: "invalid_api_key", 403: "permission_denied", 404: "model_not_found", 429: "rate_limit_exceeded"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _BAD_KEY = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_NOT_FOUND"})
-_TOO_LONG = re.compile(r"(?i)token count.*exceeds the maximum|exceeds the maximum number of (?:input )?tokens")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)s")
 _LONGEST_MESSAGE = 2_000
 
@@ -67,8 +68,10 @@ def _described(status: int, error: Mapping[str, Any], retry_after: float | None)
     if any(detail.get("reason") in _BAD_KEY for detail in details):
         status = 401  # the Gemini API says 400 to a key that it does not know
     code, kind = _CODES.get(status, code), _TYPES.get(status, "invalid_request_error")
-    if status == 400 and _TOO_LONG.search(message):
-        code = "context_length_exceeded"
+    if status == 401:
+        return UpstreamUnauthenticated(message, code=code, retry_after=retry_after)
+    if status == 400 and is_too_long(message):
+        code = CODE
     elif status == 429 and _is_spent(message, details):
         code = kind = "insufficient_quota"
     return UpstreamRejected(

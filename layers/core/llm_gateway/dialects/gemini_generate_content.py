@@ -15,12 +15,13 @@ import orjson
 
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
 from llm_gateway.dialects.gemini_candidate import CandidateReader, Delta, log_probabilities, merged, written_in
-from llm_gateway.dialects.gemini_embeddings import decode_embeddings, encode_embeddings
+from llm_gateway.dialects.gemini_embeddings import decode_embeddings, encode_embeddings, inputs_per_call
 from llm_gateway.dialects.gemini_errors import decode_gemini_error, error_inside
-from llm_gateway.dialects.gemini_raw import Arguments, function_arguments
+from llm_gateway.dialects.gemini_raw import function_arguments
 from llm_gateway.dialects.gemini_request import encode_chat
 from llm_gateway.dialects.gemini_stream import GeminiStream, blocked
-from llm_gateway.dialects.gemini_usage import read_usage, write_usage
+from llm_gateway.dialects.gemini_usage import billed_searches, read_usage, search_queries, write_usage
+from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -42,7 +43,12 @@ class GeminiGenerateContent:
         self._now = now
         self._new_id = new_id
 
+    def inputs_per_call(self, model: str, provider: Provider) -> int | None:
+        return inputs_per_call(model.removeprefix("models/"), vertex=provider.quirks.envelope == "vertex")
+
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            raise no_moderations(provider)
         vertex = provider.quirks.envelope == "vertex"
         name = model.removeprefix("models/")
         path = f"/models/{quote(name, safe='')}"
@@ -87,17 +93,18 @@ class GeminiGenerateContent:
         candidates = answer.get("candidates") or [candidate for candidate in [blocked(answer)] if candidate]
         if not isinstance(candidates, list) or not candidates:
             raise UpstreamMalformed("The provider's answer holds no candidate.")
-        arguments: Arguments = function_arguments(body) if b'"functionCall"' in body else {}
+        arguments = function_arguments(answer, body)
         choices, deltas = [], []
         for at, candidate in enumerate(candidates):
             if not isinstance(candidate, dict):
                 raise UpstreamMalformed("A candidate in the provider's answer is not an object.")
-            calls = {position: text for (found, position), text in arguments.items() if found == at}
-            choice, pieces = _choice(candidate, calls, answer_id)
+            choice, pieces = _choice(candidate, arguments.get(at, {}), answer_id)
             choices.append(choice)
             deltas += pieces
-        usage = read_usage(answer.get("usageMetadata"))
         version = answer.get("modelVersion")
+        queries = search_queries(candidates) if b'"webSearchQueries"' in body else set()
+        served = version if isinstance(version, str) else model
+        usage = read_usage(answer.get("usageMetadata"), billed_searches(queries, served))
         told = {
             "id": answer_id,
             "object": "chat.completion",

@@ -19,6 +19,7 @@ from llm_gateway.dialects.gemini_contents import encode_messages
 from llm_gateway.dialects.gemini_media import MediaRules
 from llm_gateway.dialects.gemini_schema import openapi_subset
 from llm_gateway.dialects.gemini_thinking import thinking_config
+from llm_gateway.dialects.unfit_requests import refuse_unfit
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -53,6 +54,7 @@ def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[byt
     """The body, and what of the request could not be said. Raises `InvalidRequest`."""
     fields, facts = request.fields, capability("gemini", model)
     _refuse(fields)
+    refuse_unfit(fields, facts, model)
     warnings: list[str] = []
     rules = MediaRules(external_urls=facts.get("external_urls", True), needs_type=vertex)
     messages = encode_messages(fields["messages"], rules, strict_signatures=facts.get("strict_signatures", False))

@@ -1,13 +1,13 @@
 """A Gemini stream (`streamGenerateContent?alt=sse`) as chunks of Chat Completions.
 
 Every event is a `GenerateContentResponse`. The wire has no final event: a stream is whole once every candidate has told
-its finish reason, or the prompt was blocked.
+its finish reason, or the prompt was blocked. Nearly all events
+are one text or one call of a candidate that has begun: those take a short way.
 Sources: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent,
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,17 +15,21 @@ import orjson
 from llm_gateway.dialects.dialect import SplitEvents
 from llm_gateway.dialects.gemini_candidate import CandidateReader, Delta, log_probabilities, written_in
 from llm_gateway.dialects.gemini_errors import error_inside
-from llm_gateway.dialects.gemini_raw import Arguments, function_arguments
-from llm_gateway.dialects.gemini_usage import read_usage, write_usage
+from llm_gateway.dialects.gemini_raw import function_arguments, written_arguments
+from llm_gateway.dialects.gemini_usage import billed_searches, read_usage, search_queries, write_usage
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 
-_PLAIN = re.compile(rb"data: (\{[^\r\n]*\})(?:\r\n\r\n|\n\n)")
-_ALL_PLAIN = re.compile(rb"(?:data: \{[^\r\n]*\}(?:\r\n\r\n|\n\n))+")
+_TAIL = b',"finish_reason":null}]}\n\n'
+
+_UNPLAIN = frozenset({"finishReason", "logprobsResult", "groundingMetadata"})
+"""Members of a candidate that say more than its one part."""
 
 
 class GeminiStream:
     """`StreamTranslator` of the `gemini_generate_content` dialect. `created` is in Unix seconds."""
+
+    service_tier: str | None = None  # comes with the counts
 
     def __init__(
         self,
@@ -41,7 +45,8 @@ class GeminiStream:
         self.started = False
         self.model: str | None = None
         self.finish_reason: str | None = None
-        self.usage: Usage | None = None
+        self._metadata: Mapping[str, Any] | None = None
+        """The last counts, as they came: read when somebody asks."""
         self._asked_model = model
         self._created = created
         self._id: str | None = None
@@ -50,10 +55,12 @@ class GeminiStream:
         self._include_usage = include_usage
         self._split_events = split_events
         self._readers: dict[int, CandidateReader] = {}
-        self._begun: set[int] = set()
+        self._heads: dict[int, bytes] = {}
+        """Of each choice that has begun: what its chunks begin with."""
         self._failure: UpstreamError | None = None
         self._texts: list[str] = []
         self._head = b""
+        self._queries: set[str] = set()
         self._counted = False
         """Whether the counts of the end have come."""
 
@@ -61,12 +68,15 @@ class GeminiStream:
         """What passes of a block. A failure behind content that may go out is kept until that is out."""
         out: list[bytes] = []
         begun = self.started
-        # The shape that Google sends costs two searches; whatever else is legal goes through the parser.
-        plain = _PLAIN.findall(block) if _ALL_PLAIN.fullmatch(block) else None
         try:
-            for data in plain if plain is not None else [event.data for event in self._split_events(block)]:
+            for data in _plain_events(block) or [event.data for event in self._split_events(block)]:
                 if data and self._failure is None:
-                    out.extend(self._read(data))
+                    answer = _object(data)
+                    chunk = self._short(answer, data)
+                    if chunk is None:
+                        out.extend(self._read(answer, data))
+                    else:
+                        out.append(chunk)
         except UpstreamError as failure:
             if not begun:
                 raise
@@ -80,9 +90,10 @@ class GeminiStream:
             raise self._failure
         if not self._readers or any(reader.finish_reason is None for reader in self._readers.values()):
             raise UpstreamCut("The provider's stream ended before the answer was complete.")
-        if self._include_usage and self.usage is not None:
-            usage = orjson.dumps(write_usage(self.usage))
-            tail += b'%b"choices":[],"usage":%b}\n\n' % (self._head or self._make_head(), usage)
+        usage = self.usage
+        if self._include_usage and usage is not None:
+            told = orjson.dumps(write_usage(usage))
+            tail += b'%b"choices":[],"usage":%b}\n\n' % (self._head or self._make_head(), told)
         return tail + b"data: [DONE]\n\n"
 
     def _feed_unterminated(self, rest: bytes) -> bytes:
@@ -97,6 +108,14 @@ class GeminiStream:
         return tail
 
     @property
+    def usage(self) -> Usage | None:
+        return read_usage(self._metadata, billed_searches(self._queries, self.model or self._asked_model))
+
+    @usage.setter
+    def usage(self, usage: Usage | None) -> None:
+        raise AttributeError("usage is what the provider counted")
+
+    @property
     def complete(self) -> bool:
         return self._failure is not None or (self._counted and self._finished() >= self._expected)
 
@@ -106,35 +125,64 @@ class GeminiStream:
     def _finished(self) -> int:
         return sum(reader.finish_reason is not None for reader in self._readers.values())
 
-    def _read(self, data: bytes) -> Iterator[bytes]:
-        answer = _object(data)
+    def _short(self, answer: Mapping[str, Any], data: bytes) -> bytes | None:
+        """The chunk for one plain text or call, and its counts. None for any other event, of which nothing was read."""
+        try:
+            (candidate,) = answer["candidates"]
+            (part,) = candidate["content"]["parts"]
+            index = candidate.get("index", 0)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        if type(part) is not dict or len(part) != 1 or type(index) is not int or self.model is None:
+            return None
+        if not _UNPLAIN.isdisjoint(candidate) or "error" in answer:
+            return None
+        head = self._heads.get(index)
+        if head is None or self._readers[index].finish_reason is not None:
+            return None
+        if type(text := part.get("text")) is str and text:
+            self._readers[index].write(text)
+            self._texts.append(text)
+            chunk = b"".join((head, b'{"content":', orjson.dumps(text), b"}", _TAIL))
+        elif type(call := part.get("functionCall")) is dict and (
+            spelled := written_arguments(data, [call.get("args")])
+        ):
+            (delta,) = self._readers[index].read_part(part, spelled[0])
+            self._texts += (delta["tool_calls"][0]["function"]["name"], spelled[0])
+            chunk = b"".join((head, orjson.dumps(delta), _TAIL))
+        else:
+            return None
+        self._read_usage(answer, last=self.finish_reason is not None)
+        return chunk
+
+    def _read(self, answer: Mapping[str, Any], data: bytes) -> Iterator[bytes]:
         if failure := error_inside(answer):
             raise failure
         if self._id is None:
             self._id = answer.get("responseId") or self._fallback_id
         if isinstance(answer.get("modelVersion"), str):
             self.model = self.model or answer["modelVersion"]
-        self._read_usage(answer)
+        if b'"webSearchQueries"' in data:
+            self._queries |= search_queries(answer.get("candidates"))
+        self._read_usage(answer, last=self.finish_reason is not None or _is_last(answer))
         candidates = answer.get("candidates") or []
         if not isinstance(candidates, list):
             raise UpstreamMalformed("The candidates in the provider's stream are not a list.")
-        arguments: Arguments = function_arguments(data) if b'"functionCall"' in data else {}
+        arguments = function_arguments(answer, data)
         for at, candidate in enumerate(candidates):
             if not isinstance(candidate, dict):
                 raise UpstreamMalformed("A candidate in the provider's stream is not an object.")
-            calls = {position: text for (found, position), text in arguments.items() if found == at}
-            yield from self._read_candidate(candidate, calls)
+            yield from self._read_candidate(candidate, arguments.get(at, {}))
         if not candidates and (reason := blocked(answer)):
             yield from self._read_candidate(reason, {})
 
-    def _read_usage(self, answer: Mapping[str, Any]) -> None:
+    def _read_usage(self, answer: Mapping[str, Any], *, last: bool) -> None:
         """Early chunks may count the prompt alone: that is no count of an answer that has begun."""
         metadata = answer.get("usageMetadata")
         if not isinstance(metadata, dict):
             return
-        last = self._finished() > 0 or _is_last(answer)
         if last or "candidatesTokenCount" in metadata or "thoughtsTokenCount" in metadata:
-            self.usage = read_usage(metadata)
+            self._metadata = metadata
             self._counted = last
 
     def _read_candidate(self, candidate: Mapping[str, Any], arguments: Mapping[int, str]) -> Iterator[bytes]:
@@ -167,8 +215,8 @@ class GeminiStream:
         self.started = True
         self._texts += written_in(delta)
         role = b""
-        if index not in self._begun:
-            self._begun.add(index)
+        if index not in self._heads:
+            self._heads[index] = b'%b"choices":[{"index":%d,"delta":' % (self._head or self._make_head(), index)
             role = self._chunk(index, {"role": "assistant"})
         return role + self._chunk(index, delta, finish_reason=finish_reason, logprobs=logprobs)
 
@@ -209,6 +257,23 @@ def _is_last(answer: Mapping[str, Any]) -> bool:
     if not isinstance(candidates, list):
         return blocked(answer) is not None
     return any(isinstance(each, dict) and each.get("finishReason") for each in candidates)
+
+
+def _plain_events(block: bytes) -> Sequence[bytes] | None:
+    """The data of events that are a line of JSON each, as Google sends them; None where the parser has to see to it."""
+    if not block.startswith(b"data: {"):
+        return None
+    end = b"\r\n\r\n" if block.endswith(b"\r\n\r\n") else b"\n\n"
+    half = len(end) // 2
+    if block.find(b"\n") == len(block) - half - 1 and block.endswith(end):
+        if block.find(b"\r") == (len(block) - 4 if half == 2 else -1):
+            return (block[6:],)  # one event; a JSON parser skips what stands behind
+        return None
+    events = block[6:].removesuffix(end).split(end + b"data: ")
+    number = len(events)
+    if block.count(b"\n") != 2 * number or block.count(b"\r") != 2 * number * (half - 1) or not block.endswith(end):
+        return None
+    return events
 
 
 def _object(data: bytes) -> dict[str, Any]:

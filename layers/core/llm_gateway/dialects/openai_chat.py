@@ -1,7 +1,8 @@
-"""Chat Completions and embeddings, as OpenAI and everyone compatible speaks them.
+"""Chat Completions and embeddings, as OpenAI and everyone compatible speaks them; `moderations` beside it is the third.
 
-The caller's wire is the provider's, so bytes pass through both ways. The only edits are the model's name and
-`stream_options.include_usage` on the way up, and the usage chunk that a caller did not ask for on the way down.
+The caller's wire is the provider's, so bytes pass through both ways. The only edits are the model's name,
+`stream_options.include_usage` and the vendor's quirks on the way up, and the usage chunk that a caller did not ask for
+on the way down.
 Sources: https://platform.openai.com/docs/api-reference/chat, https://platform.openai.com/docs/api-reference/chat-streaming,
 https://platform.openai.com/docs/api-reference/embeddings
 """
@@ -16,16 +17,16 @@ from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint
 from llm_gateway.dialects.json_splice import (
     add_member,
     remove_member,
-    rename_member,
     set_member,
     set_string_member,
     value_of,
 )
 from llm_gateway.dialects.openai_chat_stream import OpenAIStream, written_in
 from llm_gateway.dialects.openai_errors import decode_openai_error, error_inside
+from llm_gateway.dialects.openai_quirks import adapt
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.domain.catalog import Provider
-from llm_gateway.errors import InvalidRequest, UpstreamError, UpstreamMalformed
+from llm_gateway.errors import UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
@@ -37,22 +38,32 @@ class OpenAIChat:
 
     name = "openai_chat"
 
+    def inputs_per_call(self, model: str, provider: Provider) -> int | None:
+        return None
+
     def encode(self, endpoint: Endpoint, request: ModelRequest, model: str, provider: Provider) -> EncodedRequest:
+        if endpoint == "moderations":
+            from llm_gateway.dialects.moderations import encode_moderation  # noqa: PLC0415 - few processes need it
+
+            return encode_moderation(request, model, provider)
         body = request.body
         if request.fields.get("model") is None:
             body = set_member(body, "model", orjson.dumps(model))
         elif request.fields["model"] != model or body.count(b'"model"') > 1:
             body = set_string_member(body, "model", model)
+        untold: tuple[str, ...] = ()
         if provider.quirks.stream_usage != "ask":
             if "stream_options" in request.fields:
                 body = remove_member(body, "stream_options")  # these vendors refuse what they do not know
+            if request.include_usage and provider.quirks.stream_usage == "never":
+                untold = (f"stream_options is not supported by {provider.name} and was left out",)
         elif request.stream and not request.include_usage:
             body = _ask_for_usage(body, request.fields)
-        body, warnings = _adapt(body, request.fields, provider)
+        body, warnings = adapt(body, request.fields, provider)
         path = _PATHS[endpoint]
         if provider.quirks.model_in_path:
             path = f"/openai/deployments/{quote(model, safe='')}{path}"
-        return EncodedRequest(path, body, warnings=warnings)
+        return EncodedRequest(path, body, warnings=untold + warnings)
 
     def decode(
         self,
@@ -62,6 +73,10 @@ class OpenAIChat:
         body: bytes,
         headers: Mapping[str, str] | None = None,
     ) -> DecodedAnswer:
+        if endpoint == "moderations":
+            from llm_gateway.dialects.moderations import decode_moderation  # noqa: PLC0415 - as above
+
+            return decode_moderation(body)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -71,7 +86,7 @@ class OpenAIChat:
         if inside := error_inside(answer):
             raise inside
         answered = answer.get("model")
-        usage = read_usage(answer.get("usage"))
+        usage = read_usage(answer.get("usage"), answer.get("service_tier"))
         listed = answer.get("choices" if endpoint == "chat.completions" else "data")
         if not isinstance(listed, list) or not listed or not all(isinstance(item, dict) for item in listed):
             raise UpstreamMalformed("The provider's answer holds no result.")
@@ -89,24 +104,6 @@ class OpenAIChat:
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         return decode_openai_error(status, headers, body)
-
-
-def _adapt(body: bytes, fields: Mapping[str, Any], provider: Provider) -> tuple[bytes, tuple[str, ...]]:
-    """What the vendor calls by another name, or does not have. Raises `InvalidRequest` for what cannot be left out."""
-    quirks = provider.quirks
-    for name in quirks.refuse:
-        if fields.get(name) not in (None, False):
-            raise InvalidRequest(f"`{name}` is not supported by provider `{provider.name}`.", param=name)
-    warnings = []
-    for name in (*quirks.drop, *quirks.refuse):
-        if name in fields:
-            body = remove_member(body, name)
-            if fields[name] is not None and name in quirks.drop:
-                warnings.append(f"{name} is not supported by {provider.name} and was left out")
-    for name, new in quirks.rename.items():
-        if name in fields:
-            body = remove_member(body, name) if new in fields else rename_member(body, name, new)
-    return body, tuple(warnings)
 
 
 def _ask_for_usage(body: bytes, fields: Mapping[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ import orjson
 from llm_gateway.dialects.dialect import SplitEvents, StreamEvent
 from llm_gateway.dialects.openai_errors import error_inside
 from llm_gateway.dialects.openai_usage import read_usage
+from llm_gateway.dialects.service_tier import named_tier
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamFailed, UpstreamMalformed
 
@@ -34,6 +35,7 @@ class OpenAIStream:
         self.usage: Usage | None = None
         self._hide_usage = hide_usage
         self._split_events = split_events
+        self.service_tier: str | None = None
         self._done = False
         self._failure: UpstreamError | None = None
         self._expected = choices
@@ -113,7 +115,8 @@ class OpenAIStream:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             self._read_choice(choice)
-        if usage := read_usage(chunk.get("usage")):
+        self.service_tier = named_tier(chunk.get("service_tier")) or self.service_tier
+        if usage := read_usage(chunk.get("usage"), self.service_tier):
             self.usage = usage
             return bool(choices) or not self._hide_usage
         return True

@@ -13,11 +13,13 @@ from typing import Any
 
 import orjson
 
+from llm_gateway.dialects.context_length import CODE, is_too_long
 from llm_gateway.errors import (
     UpstreamError,
     UpstreamFailed,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnauthenticated,
     UpstreamUnavailable,
 )
 
@@ -33,7 +35,16 @@ _OWN_TYPES = frozenset(
         "requests",
     }
 )
-_TYPE_OF_STATUS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_TYPE_OF_STATUS = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_BAD_KEY = re.compile(r"incorrect api key|api key not valid|API_KEY_INVALID", re.IGNORECASE)
+"""xAI and Gemini's OpenAI endpoint answer 400 to a key that they do not know:
+https://github.com/continuedev/continue/issues/10778, https://ai.google.dev/gemini-api/docs/troubleshooting"""
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _LONGEST_MESSAGE = 2_000
 _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
@@ -41,18 +52,19 @@ _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTAL
 def decode_openai_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
     """The provider's refusal as our error: its message, code, param and `Retry-After` are kept, and a 4xx status.
 
-    5xx keep their class: 503 and 529 (overloaded) are 503, 504 is 504, every other is 502.
+    A context that is too long has OpenAI's code, whatever the vendor's. 5xx keep their class: 503 and 529 (overloaded)
+    are 503, 504 is 504, every other is 502.
     """
     described = _describe(body)
     message = described.get("message") or f"The provider answered {status} and gave no reason."
     code = described.get("code")
     retry_after = read_retry_after(headers)
+    if status == 408:
+        return UpstreamTimeout(message, code=code, status=status, retry_after=retry_after)
     if 400 <= status < 500:
-        given = described.get("type")
-        own = given if given in _OWN_TYPES else _TYPE_OF_STATUS.get(status, "invalid_request_error")
-        return UpstreamRejected(
-            message, param=described.get("param"), code=code, type=own, status=status, retry_after=retry_after
-        )
+        if status == 429 and retry_after is None:
+            retry_after = _until_reset(headers)
+        return _rejected(status, described, message, retry_after)
     if status in (503, 529):
         return UpstreamUnavailable(message, code=code, retry_after=retry_after)
     if status == 504:
@@ -60,6 +72,23 @@ def decode_openai_error(status: int, headers: Mapping[str, str], body: bytes) ->
     if 300 <= status < 400:
         message = f"The provider answered with a redirect ({status}), which the gateway does not follow."
     return UpstreamFailed(message, code=code, retry_after=retry_after)
+
+
+def _rejected(
+    status: int, described: Mapping[str, str | None], message: str, retry_after: float | None
+) -> UpstreamRejected:
+    given, code, param = described.get("type"), described.get("code"), described.get("param")
+    own = given if given in _OWN_TYPES else _TYPE_OF_STATUS.get(status, "invalid_request_error")
+    if status == 401 or (status == 400 and (code == "invalid_api_key" or _BAD_KEY.search(message))):
+        own = given if given in _OWN_TYPES else "authentication_error"
+        return UpstreamUnauthenticated(
+            message, param=param, code=code, type=own, status=status, retry_after=retry_after
+        )
+    if status in (400, 413, 422) and is_too_long(message):
+        code = CODE
+    elif status == 402:
+        code = code or "insufficient_quota"
+    return UpstreamRejected(message, param=param, code=code, type=own, status=status, retry_after=retry_after)
 
 
 def error_inside(answer: Mapping[str, Any]) -> UpstreamError | None:
@@ -99,6 +128,27 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def _until_reset(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the limit that is used up has room again, from `x-ratelimit-reset-…: 6m0s`.
+
+    Source: https://platform.openai.com/docs/guides/rate-limits (rate limits in headers)
+    """
+    waits = [
+        _seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
+    ]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _seconds(duration: str) -> float | None:
+    found = _DURATION.fullmatch(duration) if duration else None
+    if found is None:
+        return None
+    hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
 
 
 def _status_of_type(kind: Any) -> int:

@@ -1,7 +1,9 @@
 """What can be called: providers, deployments, aliases. Built by `llm_gateway.catalog`, read by routing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal
 
 from llm_gateway.domain.limits import Abandoned, Policy
@@ -26,10 +28,21 @@ class Quirks:
     """Members that the vendor refuses, without which the answer is as good: left out, with a warning."""
     refuse: tuple[str, ...] = ()
     """Members that the vendor does not have, without which the answer would be another: a 400."""
+    developer_role: bool = True
+    """Whether the role `developer` is known; where it is not, its messages go as `system`."""
+    drop_from_messages: tuple[str, ...] = ()
+    """Members of messages that the vendor refuses: left out of them, with a warning."""
     tells_cost: bool = False
-    """The answer's `usage.cost` is what is billed, in US dollars."""
+    """The answer's `usage` tells what is billed: `cost` (or the `total_cost` in it) in US dollars, or xAI's
+    `cost_in_usd_ticks`."""
+    caps_hosts: bool = False
+    """It resells others, at prices of their own, and a request's `provider.max_price` says what they may bill."""
     query: Mapping[str, str] = field(default_factory=dict)
     """Added to every URL, such as Azure's `api-version`."""
+    moderations: Literal["openai", "mistral"] | None = None
+    """Whose wire the vendor's moderations speak; None where it has none."""
+    free: tuple[str, ...] = ()
+    """Endpoints (`moderations`) for which the vendor bills nothing. A price that is known counts all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,25 @@ class Alias:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
+TOKEN_PRICES = (
+    "input",
+    "output",
+    "cached_input",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning",
+    "audio_input",
+    "audio_output",
+    "cached_audio_input",
+    "image_input",
+    "image_output",
+)
+"""The kinds of token that an operator can price."""
+
+PriceChanges = tuple[tuple[str, str], ...]
+"""Kinds of `TOKEN_PRICES` and the prices they have under a condition."""
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """US dollars per million tokens as exact decimal strings; None where the kind has no price of its own."""
@@ -98,8 +130,17 @@ class Price:
     reasoning: str | None = None
     audio_input: str | None = None
     audio_output: str | None = None
+    cached_audio_input: str | None = None
+    image_input: str | None = None
+    image_output: str | None = None
     per_request: str | None = None
     """US dollars a call."""
+    web_search: str | None = None
+    """US dollars a search."""
+    above: tuple[tuple[int, PriceChanges], ...] = ()
+    """By the input tokens that a request has to exceed, ascending: what all its tokens cost then."""
+    service_tiers: tuple[tuple[str, PriceChanges], ...] = ()
+    """By tier (`flex`, `priority`, …): what differs from the standard prices there, whatever the input's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +157,23 @@ class Catalog:
     cors_origins: tuple[str, ...] = ()
     x_gateway: bool = True
     prices: Mapping[str, Price] = field(default_factory=dict)
+    markups: Mapping[str, Decimal] = field(default_factory=dict)
+    """By team, what its cost is multiplied with; a team without a markup is not in it."""
     policies: Mapping[str, Policy] = field(default_factory=dict)
     """What is limited, by `Scope.id`; `user#*` for users without a policy of their own."""
     organisation: str = "default"
     """The organisation that every key belongs to: the name of its scope."""
     abandoned: Abandoned = "charge"
     """What the sweep does with the reservation of a request that died."""
+
+
+_PERCENT = re.compile(r"([+-]?[0-9]{1,4}(?:\.[0-9]{1,2})?)%")
+
+
+def markup_factor(text: str) -> Decimal:
+    """`"20%"` is 1.20, `"-5%"` (a discount) 0.95. Raises `ValueError` for what is no percentage of -100 and more."""
+    found = _PERCENT.fullmatch(text)
+    factor = 1 + Decimal(found[1]) / 100 if found else Decimal(-1)
+    if factor < 0:
+        raise ValueError(f'"{text}" is not a percentage such as "20%" or "-5%"')
+    return factor

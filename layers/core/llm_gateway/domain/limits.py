@@ -101,6 +101,11 @@ class Policy:
         return not self.shadow and (limited or self.has_hard_budget)
 
     @property
+    def counts(self) -> bool:
+        """Whether there is anything to count: a policy may hold wishes alone."""
+        return bool(self.budgets) or (self.rpm, self.tpm, self.parallel) != (None, None, None)
+
+    @property
     def has_hard_budget(self) -> bool:
         return not self.shadow and any(budget.hard for budget in self.budgets)
 

@@ -60,10 +60,14 @@ app.add_typer(keys, name="keys")
 def set_secret(
     provider: Annotated[str, typer.Argument(help="A provider's name: openai, anthropic, corp, …")],
     stack: StackName,
+    team: Annotated[str | None, typer.Option(help="A team whose calls alone use it, before the stack's own.")] = None,
     region: Region = None,
     profile: Profile = None,
 ) -> None:
-    """Store a provider's key in Secrets Manager. It is asked for, or read from standard input."""
+    """Store a provider's key in Secrets Manager. It is asked for, or read from standard input.
+
+    Several keys, by weight: {"keys": [{"key": "…", "weight": 3, "name": "a"}, {"key": "…", "name": "b"}]}
+    """
     from llm_gateway.local.stack import find_stack, store_provider_key
 
     with told_plainly():
@@ -72,7 +76,7 @@ def set_secret(
         key = typer.prompt(f"Key of {provider}", hide_input=True) if asked else sys.stdin.read().strip()
         if not key:
             raise typer.BadParameter("the key is empty")
-        print(f"stored as the secret {store_provider_key(found, provider, key)}")
+        print(f"stored as the secret {store_provider_key(found, provider, key, team)}")
 
 
 @app.command()

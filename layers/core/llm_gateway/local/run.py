@@ -125,14 +125,14 @@ def fill(setup: Setup, settings: Settings, endpoint: Endpoint) -> list[tuple[str
 
     from llm_gateway.catalog.config import parse_config
     from llm_gateway.errors import Unavailable
-    from llm_gateway.local.seed import client, provider_keys, seed_secrets
+    from llm_gateway.local.seed import client, seed_secrets, seeded_keys
     from llm_gateway.local.tables import create_tables
 
-    variables = (setup.config or parse_config("", "gateway.toml")).api_key_env()
+    config = setup.config or parse_config("", "gateway.toml")
     try:
         create_tables(client("dynamodb", settings, endpoint.credentials), settings)
         secrets = client("secretsmanager", settings, endpoint.credentials)
-        seed_secrets(secrets, settings.stack, provider_keys(variables, setup.environ))
+        seed_secrets(secrets, settings.stack, seeded_keys(config, settings.stack, setup.environ))
         return asyncio.run(fill_registry(setup, settings, endpoint))
     except (BotoCoreError, ClientError, Unavailable) as error:
         raise CannotRun(f"the AWS at {endpoint.url} cannot be used: {error}") from error

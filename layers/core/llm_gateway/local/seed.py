@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gateway.catalog.config import GatewayConfig, PendingKey, entries, keys, pending_keys
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import Registry, RegistryEntry
+from llm_gateway.pipeline.key_secret import team_secret_name
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.credentials import AwsCredentials
 
@@ -37,21 +38,31 @@ def provider_keys(variables: Mapping[str, Sequence[str]], environ: Mapping[str, 
     }
 
 
+def seeded_keys(config: GatewayConfig, stack: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Whole secret name -> key: the stack's own, and those of its teams."""
+    keys = {f"{stack}/provider/{name}": key for name, key in provider_keys(config.api_key_env(), environ).items()}
+    for (team, secret), variable in config.team_key_env().items():
+        name = team_secret_name(stack, team, secret)
+        if name is not None and environ.get(variable):
+            keys[name] = environ[variable]
+    return keys
+
+
 def seed_secrets(client: "SecretsManagerClient", stack: str, keys: Mapping[str, str]) -> None:
-    """Makes `<stack>/provider/<name>` hold each key, and removes what an earlier environment had left there.
+    """Makes the secrets hold each key, by whole name, and removes what an earlier environment had left there.
 
     A secret that came another way stays as it is. Raises `botocore.exceptions.ClientError`.
     """
-    prefix = f"{stack}/provider/"
-    pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": [prefix]}])
+    prefixes = [f"{stack}/provider/", f"{stack}/team/"]
+    pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": prefixes}])
     known = {secret["Name"]: secret.get("Tags", []) for page in pages for secret in page["SecretList"]}
     for name, key in keys.items():
-        if f"{prefix}{name}" in known:
-            client.put_secret_value(SecretId=f"{prefix}{name}", SecretString=key)
+        if name in known:
+            client.put_secret_value(SecretId=name, SecretString=key)
         else:
-            client.create_secret(Name=f"{prefix}{name}", SecretString=key, Tags=[SEEDED])
+            client.create_secret(Name=name, SecretString=key, Tags=[SEEDED])
     for name, tags in known.items():
-        if name.removeprefix(prefix) not in keys and SEEDED in tags:
+        if name not in keys and SEEDED in tags:
             client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 

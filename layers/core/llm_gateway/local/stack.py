@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
@@ -13,6 +14,7 @@ from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.domain.ports import Registry
 from llm_gateway.local.place import Place, StackError, with_registry
 from llm_gateway.local.seed import issue, put_entries
+from llm_gateway.pipeline.key_secret import UnreadableKeys, is_bare_key, read_keys, team_secret_name
 from llm_gateway.upstream.credentials import AwsCredentials
 
 if TYPE_CHECKING:
@@ -57,11 +59,19 @@ def find_stack(name: str, region: str | None, profile: str | None, environ: Mapp
     return Stack(name, outputs["ApiUrl"], outputs["RegistryTable"], session, endpoint_url)
 
 
-def store_provider_key(stack: Stack, provider: str, key: str) -> str:
-    """Makes `<stack>/provider/<name>` hold the key; its name. Raises `StackError`."""
-    name = f"{stack.name}/provider/{_secret_of(stack, provider)}"
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise StackError("that is no key: it holds a space, a line break, or a character that no header can carry")
+def store_provider_key(stack: Stack, provider: str, key: str, team: str | None = None) -> str:
+    """Makes `<stack>/provider/<name>`, or `<stack>/team/<team>/<name>`, hold the key or keys; its name.
+
+    Raises `StackError`.
+    """
+    known = _KnownProvider.named(stack, provider)
+    _check_key(key, credential_files=known.credential == "oauth")
+    name: str | None = f"{stack.name}/provider/{known.secret}"
+    if team is not None:
+        _check_team(stack, team)
+        name = team_secret_name(stack.name, team, known.secret)
+    if name is None:
+        raise StackError(f"team {team} has a name too long for a secret's: it can have no key of its own")
     client = stack.client("secretsmanager")
     try:
         try:
@@ -73,25 +83,53 @@ def store_provider_key(stack: Stack, provider: str, key: str) -> str:
     return name
 
 
-def _secret_of(stack: Stack, provider: str) -> str:
-    """The name of the provider's secret. Raises `StackError` for a provider that neither we nor the stack knows."""
-    name = canonical(provider.lower())
-    row = provider_rows().get(name)
-    if row is not None:
-        if row.credential == "none":
-            raise StackError(f"{name} needs no key")
-        return row.secret or name
-    item = {"pk": {"S": "catalog"}, "sk": {"S": f"provider#{name}"}}
+def _check_key(key: str, *, credential_files: bool) -> None:
+    try:
+        keys = read_keys(key, credential_files=credential_files)
+    except UnreadableKeys as error:
+        raise StackError(f"that is no key, nor a list of keys: {error}") from None
+    if not key.startswith("{") and not is_bare_key(keys[0].text):
+        raise StackError("that is no key: it holds a space, a line break, or a character that no header can carry")
+
+
+def _check_team(stack: Stack, team: str) -> None:
+    if _catalog_document(stack, f"team#{team}") is None:
+        raise StackError(f"there is no team {team} in the stack; apply a gateway.toml that has it")
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownProvider:
+    secret: str
+    credential: str | None
+
+    @classmethod
+    def named(cls, stack: Stack, provider: str) -> "_KnownProvider":
+        """Raises `StackError` for a provider that neither we nor the stack knows."""
+        name = canonical(provider.lower())
+        row = provider_rows().get(name)
+        if row is not None:
+            if row.credential == "none":
+                raise StackError(f"{name} needs no key")
+            return cls(row.secret or name, row.credential)
+        document = _catalog_document(stack, f"provider#{name}")
+        if document is None:
+            hint = did_you_mean(name, provider_rows())
+            raise StackError(
+                f"{provider} is not a provider that the gateway knows{hint}; apply a gateway.toml that adds it"
+            )
+        like = provider_rows().get(str(document.get("like")))
+        return cls(name, document.get("credential") or (like.credential if like else None))
+
+
+def _catalog_document(stack: Stack, sort_key: str) -> Mapping[str, Any] | None:
+    """One entry of the stack's registry; None where there is none. Raises `StackError`."""
+    item = {"pk": {"S": "catalog"}, "sk": {"S": sort_key}}
     try:
         found = stack.client("dynamodb").get_item(TableName=stack.registry_table, Key=item)
     except (ClientError, BotoCoreError) as error:
         raise StackError(f"the stack's registry cannot be read: {error}") from error
-    if "Item" not in found:
-        hint = did_you_mean(name, provider_rows())
-        raise StackError(
-            f"{provider} is not a provider that the gateway knows{hint}; apply a gateway.toml that adds it"
-        )
-    return name
+    document: Mapping[str, Any] | None = orjson.loads(found["Item"]["document"]["S"]) if "Item" in found else None
+    return document
 
 
 async def apply_config(stack: Stack, config: GatewayConfig) -> list[tuple[str, str]]:

@@ -178,7 +178,7 @@ def upper_bound(
     if (why := facts.get("unbounded")) is not None:
         raise unbounded("model", why)
     window = facts.get("context_window") or _rounded_up(window)
-    if endpoint == "embeddings":
+    if endpoint != "chat.completions":
         check_embeddings_fields(fields)
         prompt = read_embeddings(fields, facts)
         return Bound(_input_tokens(prompt, facts, window), 0, 0, kinds=frozenset(prompt.kinds))
@@ -253,5 +253,5 @@ def _predicted(fields: Mapping[str, Any]) -> int:
 
 def _check_host_choice(fields: Mapping[str, Any], provider: Provider) -> None:
     """`provider` chooses among OpenRouter's hosts, which have prices of their own; nobody else has it."""
-    if fields.get("provider") is not None and not provider.quirks.tells_cost:
+    if fields.get("provider") is not None and not provider.quirks.caps_hosts:
         raise unbounded("provider", "the gateway does not know what it costs")

@@ -10,6 +10,7 @@ from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import Ledger
 from llm_gateway.domain.usage import Cost, RequestRecord, Usage
 from llm_gateway.errors import GatewayError
+from llm_gateway.metering.cost import marked_up
 from llm_gateway.pipeline.call import Call
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -67,9 +68,15 @@ class Accounts:
             self._report_lost(record, error)
 
     def price(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
-        """The exact cost; `usd` is None where no price is known. The model that answered comes before the one asked.
+        """What the team is charged: the provider's exact cost and the team's markup on it; `usd` is None where no
+        price is known."""
+        factor = catalog.markups.get(record.team) if record.team is not None else None
+        return marked_up(self._provider_cost(record, usage, answered, catalog), factor)
 
-        A vendor that routes to others (OpenRouter) knows best what it bills, and says it.
+    def _provider_cost(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
+        """The model that answered comes before the one asked.
+
+        A vendor that routes to others (OpenRouter), or says what it bills (xAI), knows that best.
         """
         if not (usage.input_tokens or usage.output_tokens):
             return _NOTHING
@@ -78,7 +85,9 @@ class Accounts:
             return Cost(usage.told_cost_usd, f"told-by-{provider.name}")
         cost = self._pricing.cost(usage, provider, answered or record.routed_model, catalog, at)
         if cost.usd is None and answered not in (None, record.routed_model):
-            return self._pricing.cost(usage, provider, record.routed_model, catalog, at)
+            cost = self._pricing.cost(usage, provider, record.routed_model, catalog, at)
+        if cost.usd is None and record.endpoint in provider.quirks.free:
+            return Cost(Decimal(0), f"free-at-{provider.name}")
         return cost
 
     async def settle(self, record: RequestRecord) -> bool:

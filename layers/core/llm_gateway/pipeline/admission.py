@@ -5,10 +5,13 @@ that does not fit under a hard budget costs a second one, with as many output to
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Protocol, TypeVar
+from hashlib import sha256
+from typing import Any, Protocol, TypeVar
+
+import orjson
 
 from llm_gateway.dialects.dialect import Endpoint
 from llm_gateway.dialects.json_splice import set_member
@@ -32,6 +35,8 @@ _MOST_UNKNOWN = 16_384
 _LEAST_OUTPUT = 16
 """A clamp below this would be an answer in name only."""
 _TRIES = 3
+_LONGEST_NAME = 256
+"""Of a user, whom the body may call anything; what is longer counts under its hash."""
 
 
 class CostBound(Protocol):
@@ -52,6 +57,11 @@ class CostBound(Protocol):
 
     def usd(self, output_tokens: int) -> Decimal: ...
 
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """What the request must say to the provider for the bound to hold, beside its maximum."""
+        ...
+
     def output_that_fits(self, usd: Decimal) -> int:
         """The most output tokens that cost no more than `usd`; negative where not even the prompt does."""
         ...
@@ -59,7 +69,13 @@ class CostBound(Protocol):
 
 class BoundPricing(Protocol):
     def bound(
-        self, endpoint: Endpoint, request: ModelRequest, deployment: Deployment, catalog: Catalog, at: float
+        self,
+        endpoint: Endpoint,
+        request: ModelRequest,
+        calls: int,
+        deployment: Deployment,
+        catalog: Catalog,
+        record: RequestRecord,
     ) -> CostBound:
         """Raises `InvalidRequest` for what cannot be bounded, and for a model without a price."""
         ...
@@ -67,11 +83,11 @@ class BoundPricing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """`record` as it was opened. `max_tokens`, of each answer, is what the provider must be told, if chosen here."""
+    """`record` as it was opened. `members` are what the request must say to the provider beside the caller's words."""
 
     record: RequestRecord
     reservation: Reservation
-    max_tokens: int | None
+    members: Mapping[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,9 +106,10 @@ class Admission:
         """
         if not catalog.policies:
             return ()
+        caller = key.user or user
         names: tuple[tuple[ScopeKind, str | None], ...] = (
             ("key", key.name),
-            ("user", key.user or user),
+            ("user", caller if caller is None or len(caller) <= _LONGEST_NAME else _digest(caller)),
             ("team", key.team),
             ("organisation", catalog.organisation),
             ("model", requested),
@@ -108,7 +125,7 @@ class Admission:
                 policy = catalog.policies.get("user#*")
             if policy is not None:
                 found.append(Limited(scope, policy))
-        return tuple(found)
+        return tuple(found) if any(each.policy.counts for each in found) else ()
 
     async def admit(
         self,
@@ -116,14 +133,18 @@ class Admission:
         record: RequestRecord,
         limited: Sequence[Limited],
         request: ModelRequest,
+        calls: int,
         deployment: Deployment,
         catalog: Catalog,
     ) -> Admitted:
-        """Opens the record with its holds. Raises `RateLimited`, `QuotaExceeded`, `InvalidRequest`, `Unavailable`."""
+        """Opens the record with its holds. `calls` is how many a batch takes.
+
+        Raises `RateLimited`, `QuotaExceeded`, `InvalidRequest`, `Unavailable`."""
         policies = [each.policy for each in limited]
+        counted = [each for each in limited if each.policy.counts]
         bound = None
         if any(policy.has_hard_budget for policy in policies):
-            bound = self._pricing.bound(endpoint, request, deployment, catalog, record.at_ms / 1000)
+            bound = self._pricing.bound(endpoint, request, calls, deployment, catalog, record)
         output, chosen = _output(bound, policies)
         prompt_tokens = estimate_request_tokens(request.fields)
         tries = 0
@@ -131,17 +152,23 @@ class Admission:
             tries += 1
             usd = bound.usd(output) if bound is not None else Decimal(0)
             tokens = _expected_tokens(request, policies, prompt_tokens, output if chosen else None)
-            asked = replace(record, reserved_usd=usd, scopes=tuple(each.scope.id for each in limited))
-            answer = await self._reservations.open(asked, limited, tokens, _on_outage(policies))
+            asked = replace(record, reserved_usd=usd, scopes=tuple(each.scope.id for each in counted))
+            answer = await self._reservations.open(asked, counted, tokens, _on_outage(policies))
             if isinstance(answer, Reservation):
-                return self._admitted(asked, answer, output // bound.answers if chosen and bound else None)
+                return self._admitted(asked, answer, bound, output if chosen else None)
             fits = self._clamp(bound, answer, policies) if chosen and bound is not None else None
             if fits is None or fits >= output or tries == _TRIES:
                 raise refusal_of(answer, self._now())
             output = fits
 
     async def settle(self, record: RequestRecord, admitted: Admitted, accounts: Accounts) -> RequestRecord:
-        """Settles the record, which is the truth, then what it held. The record as it was written."""
+        """Settles the record, which is the truth, then what it held. The record as it was written.
+
+        An estimate is never more than the bound that was reserved: the bound is certain, the estimate is not.
+        """
+        reserved = admitted.record.reserved_usd
+        if record.usage.estimated and record.cost_usd is not None and reserved and record.cost_usd > reserved:
+            record = replace(record, cost_usd=reserved)
         record = await self._reservations.complete(record, admitted.reservation)
         if await accounts.settle(record):
             await self._reservations.settle(record, admitted.reservation)
@@ -157,18 +184,25 @@ class Admission:
         each = bound.output_that_fits(left) // bound.answers
         return each * bound.answers if each >= _LEAST_OUTPUT else None
 
-    def _admitted(self, record: RequestRecord, reservation: Reservation, max_tokens: int | None) -> Admitted:
+    def _admitted(
+        self, record: RequestRecord, reservation: Reservation, bound: CostBound | None, chosen_output: int | None
+    ) -> Admitted:
         now = self._now()
         headers = rate_headers(reservation, now)
-        if max_tokens is not None:
-            headers["x-gateway-max-tokens"] = str(max_tokens)
-        return Admitted(replace(record, over_limits=over_limits(reservation, now)), reservation, max_tokens, headers)
+        members = {} if bound is None else dict(bound.members)
+        if bound is not None and chosen_output is not None:
+            most = chosen_output // bound.answers
+            members["max_completion_tokens"] = most
+            headers["x-gateway-max-tokens"] = str(most)
+        return Admitted(replace(record, over_limits=over_limits(reservation, now)), reservation, members, headers)
 
 
-def limit_output(request: ModelRequest, tokens: int) -> ModelRequest:
-    """The same chat request with a maximum of output tokens, where it has none."""
-    body = set_member(request.body, "max_completion_tokens", str(tokens).encode())
-    return replace(request, body=body, fields={**request.fields, "max_completion_tokens": tokens})
+def with_members(request: ModelRequest, members: Mapping[str, Any]) -> ModelRequest:
+    """The same request with these members set."""
+    body = request.body
+    for name, value in members.items():
+        body = set_member(body, name, orjson.dumps(value))
+    return replace(request, body=body, fields={**request.fields, **members})
 
 
 def _output(bound: CostBound | None, policies: Sequence[Policy]) -> tuple[int, bool]:
@@ -211,3 +245,7 @@ def _on_outage(policies: Sequence[Policy]) -> OnOutage:
 
 def _first(wishes: Iterable[_Wish | None]) -> _Wish | None:
     return next((wish for wish in wishes if wish is not None), None)
+
+
+def _digest(name: str) -> str:
+    return f"sha256:{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from llm_gateway.domain.identity import VirtualKey, lookup_id
 from llm_gateway.domain.ports import Registry
@@ -12,8 +12,14 @@ _ANONYMOUS = VirtualKey(key_id="anonymous", name="anonymous", key_hash="", role=
 _LONGEST_KEY = 512
 
 
+class Identification(Protocol):
+    async def identify(self, token: str | None) -> VirtualKey:
+        """Raises `AuthenticationFailed`."""
+        ...
+
+
 class Authenticator:
-    """`registry` caches what it finds; `mode` "none" lets everyone in, which only a laptop may do."""
+    """By keys. `registry` caches what it finds; `mode` "none" lets everyone in, which only a laptop may do."""
 
     def __init__(self, registry: Registry, mode: Literal["keys", "none"], now: Callable[[], float] = time.time) -> None:
         self._registry = registry

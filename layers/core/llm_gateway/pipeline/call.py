@@ -1,9 +1,14 @@
 """What comes into the pipeline and what goes out, free of any web framework."""
 
+import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
 from llm_gateway.dialects.dialect import Endpoint
+
+
+def new_request_id() -> str:
+    return f"req_{secrets.token_hex(16)}"
 
 
 @dataclass(frozen=True, slots=True)

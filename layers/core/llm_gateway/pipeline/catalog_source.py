@@ -1,6 +1,7 @@
 """The catalog as it is now: built anew only when the registry gives something new."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from llm_gateway.domain.catalog import Catalog
 from llm_gateway.domain.ports import Registry, RegistryEntry
@@ -8,8 +9,14 @@ from llm_gateway.domain.ports import Registry, RegistryEntry
 BuildCatalog = Callable[[Sequence[RegistryEntry], Mapping[str, str]], Catalog]
 
 
+class Catalogs(Protocol):
+    async def current(self) -> Catalog:
+        """Raises `Unavailable` where there is none to be had."""
+        ...
+
+
 class CatalogSource:
-    """`registry` caches; it returns the very same sequence while nothing has been read again."""
+    """The registry's catalog. `registry` caches: it returns the very same sequence while it has read nothing again."""
 
     def __init__(self, registry: Registry, build: BuildCatalog, environment: Mapping[str, str]) -> None:
         self._registry = registry

@@ -1,50 +1,57 @@
 """The call to the provider: credential, send, and the provider's refusals as our errors."""
 
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlencode
 
 from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.dialects.dialect import Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider, Timeouts
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
-from llm_gateway.domain.usage import Attempt
-from llm_gateway.errors import InternalFailure, ModelNotFound, UpstreamError
-from llm_gateway.pipeline.outcome import attempt
+from llm_gateway.errors import (
+    InternalFailure,
+    ModelNotFound,
+    ProviderKeyUnreadable,
+    UpstreamError,
+    UpstreamRejected,
+    UpstreamUnauthenticated,
+)
+from llm_gateway.pipeline.key_ring import KeyRing
+from llm_gateway.pipeline.key_turns import KeyTurns
+from llm_gateway.pipeline.outcome import Outcome, attempt
+from llm_gateway.pipeline.provider_keys import KeyResolver, ProviderKey
 from llm_gateway.upstream.authorize import Authorizer, Unauthorized, authorizer_of
 
 LONGEST_FIRST_BYTE_S = 280.0
 """API Gateway drops a connection that is idle for five minutes; before that there is time for a real 504."""
 
 _LONGEST_ERROR_BODY = 1 << 20
+_SHORTEST_TRY_S = 1.0
 _USER_AGENT = "llm-gateway"
 
 
-class RefreshableSecrets(Protocol):
-    """A cached `SecretStore`."""
-
-    async def get_secret(self, name: str) -> str | None: ...
-
-    def invalidate(self, name: str) -> None: ...
-
-
 class Dispatcher:
-    """Sends one encoded request to one provider."""
+    """Sends one encoded request to one provider. `warn` gets what an operator should know of a key."""
 
     def __init__(
         self,
         http: HttpClient,
-        secrets: RefreshableSecrets,
+        keys: KeyResolver,
         dialects: Mapping[str, Dialect],
         authorizers: Mapping[str, Authorizer],
-        stack: str,
+        warn: Callable[[str], None],
+        ring: KeyRing | None = None,
     ) -> None:
         self._http = http
-        self._secrets = secrets
+        self._keys = keys
         self._dialects = dialects
         self._authorizers = authorizers
-        self._stack = stack
+        self._warn = warn
+        self._ring = ring or KeyRing()
+
+    def with_keys(self, keys: KeyResolver) -> "Dispatcher":
+        """The same over other keys, for a call in this process that brings its own."""
+        return Dispatcher(self._http, keys, self._dialects, self._authorizers, self._warn, self._ring)
 
     def dialect_of(self, provider: Provider) -> Dialect:
         try:
@@ -54,12 +61,20 @@ class Dispatcher:
                 f"Provider `{provider.name}` speaks `{provider.dialect}`, which this version cannot translate."
             ) from None
 
-    async def is_configured(self, provider: Provider) -> bool:
-        """Whether the provider can be called: it needs no key, or has one."""
+    async def is_configured(self, provider: Provider, team: str | None) -> bool:
+        """Whether `team` can call the provider: there is a credential for it, or it needs none.
+
+        A key that cannot be read counts: the call itself says what is wrong with it.
+        """
         if not provider.enabled or provider.base_url is None or provider.dialect not in self._dialects:
             return False
         authorizer = self._authorizers.get(provider.credential)
-        return authorizer is not None and (not authorizer.needs_key or await self._key_of(provider) is not None)
+        if authorizer is None or not authorizer.needs_key:
+            return authorizer is not None
+        try:
+            return bool(await self._keys_of(provider, team))
+        except ProviderKeyUnreadable:
+            return True
 
     async def send(
         self,
@@ -68,43 +83,63 @@ class Dispatcher:
         provider: Provider,
         model: str,
         timeouts: Timeouts,
-        attempts: list[Attempt],
+        team: str | None,
+        outcome: Outcome,
     ) -> HttpResponse:
-        """The provider's answer with a 2xx status; the caller closes it. What failed on the way joins `attempts`.
+        """The provider's answer with a 2xx status; the caller closes it.
 
-        A 401 with a key that has been replaced meanwhile is tried once more with the new one.
+        Whose key was sent is `outcome.key`; what failed on the way joins `outcome.attempts`. A refusal that is the
+        key's own is followed by the next key (`KeyTurns`), one of what was made of the key (a token, a role's
+        credentials) by another one, once; all within the time that the first byte has.
         Raises `UpstreamError` and its kin.
         """
-        key = await self._key_of(provider)
+        authorizer = authorizer_of(provider, self._authorizers)
+        keys = await self._keys_of(provider, team)
+        key = self._ring.first(keys, provider.name, model) if keys else None
+        turns: KeyTurns | None = None
+        renewed = False
+        within_s = min(timeouts.first_token_s, timeouts.total_s, LONGEST_FIRST_BYTE_S)
+        deadline = time.perf_counter() + within_s
         while True:
-            began = time.perf_counter()
+            began, outcome.key = time.perf_counter(), key
+            refusal: UpstreamError
+            sent: HttpRequest | None = None
+            status: int | None = None
+            headers: Mapping[str, str] = {}
             try:
-                response = await self._send(provider, encoded, model, key, timeouts)
+                sent = await self._request(provider, encoded, model, key, timeouts, within_s)
+                response = await self._http.send(sent)
+            except UpstreamRejected as error:
+                refusal = error  # of whoever gives access tokens for the key
             except UpstreamError as error:
-                attempts.append(attempt(provider.name, model, None, error, began))
+                outcome.attempts.append(attempt(provider.name, model, None, error, began, key))
                 raise
-            if 200 <= response.status < 300:
-                return response
-            refusal = await self._refusal(dialect, response, key)
-            attempts.append(attempt(provider.name, model, response.status, refusal, began))
-            if response.status != 401 or key is None or len(attempts) > 1:
+            else:
+                if 200 <= response.status < 300:
+                    return response
+                status, headers = response.status, response.headers
+                refusal = await self._refusal(dialect, response, key)
+            outcome.attempts.append(attempt(provider.name, model, status, refusal, began, key))
+            within_s = deadline - time.perf_counter()
+            if not renewed and within_s >= _SHORTEST_TRY_S and _can_renew(authorizer, key, refusal, sent):
+                renewed = True
+                continue
+            if key is None:
                 raise refusal
-            stale, key = key, await self._fresh_key_of(provider)
-            if key in (None, stale):
-                raise refusal
+            turns = turns or KeyTurns(self._keys, self._ring, provider, model, team, keys, self._warn)
+            key = await turns.after(key, refusal, headers)
+            within_s = deadline - time.perf_counter()
+            if key is None or within_s < _SHORTEST_TRY_S:
+                raise turns.told(refusal)
 
-    async def _refusal(self, dialect: Dialect, response: HttpResponse, key: str | None) -> UpstreamError:
+    async def _refusal(self, dialect: Dialect, response: HttpResponse, key: ProviderKey | None) -> UpstreamError:
         try:
             body = await response.read(_LONGEST_ERROR_BODY)
         finally:
             await response.close()
-        if key:
-            body = body.replace(key.encode(), b"***")
+        if key is not None:
+            body = body.replace(key.text.encode(), b"***")
         return dialect.decode_error(response.status, response.headers, body)
-
-    async def _fresh_key_of(self, provider: Provider) -> str | None:
-        self._secrets.invalidate(self.secret_name(provider))
-        return await self._key_of(provider)
 
     def what_is_missing(self, provider: Provider) -> str:
         """Why a provider that is there cannot be called, and what to do about it."""
@@ -112,24 +147,33 @@ class Dispatcher:
             return f"(Provider `{provider.name}` speaks `{provider.dialect}`, which this version cannot translate.)"
         row = provider_rows().get(provider.name)
         variable = f"; locally, set {row.api_key_env[0]}" if row is not None and row.api_key_env else ""
-        secret = self.secret_name(provider)
-        return f"(Provider `{provider.name}` could serve it with a key: store the secret `{secret}`{variable}.)"
+        places = " or ".join(self.key_places(provider, None))
+        role = " Or run with AWS credentials in the environment." if provider.credential == "sigv4" else ""
+        return f"(Provider `{provider.name}` could serve it with a key: store {places}{variable}.{role})"
 
-    def secret_name(self, provider: Provider) -> str:
-        return f"{self._stack}/provider/{provider.secret or provider.name}"
+    def key_places(self, provider: Provider, team: str | None) -> Sequence[str]:
+        """Where a key of the provider could be put."""
+        return self._keys.places(provider, team)
 
-    async def _key_of(self, provider: Provider) -> str | None:
+    async def _keys_of(self, provider: Provider, team: str | None) -> Sequence[ProviderKey]:
         if provider.credential == "none":
-            return None
-        return await self._secrets.get_secret(self.secret_name(provider))
+            return ()
+        return await self._keys.resolve(provider, team)
 
-    async def _send(
-        self, provider: Provider, encoded: EncodedRequest, model: str, key: str | None, timeouts: Timeouts
-    ) -> HttpResponse:
+    async def _request(
+        self,
+        provider: Provider,
+        encoded: EncodedRequest,
+        model: str,
+        key: ProviderKey | None,
+        timeouts: Timeouts,
+        first_byte_s: float,
+    ) -> HttpRequest:
         authorizer = authorizer_of(provider, self._authorizers)
         if key is None and authorizer.needs_key:
+            lacking = "neither a key nor AWS credentials" if provider.credential == "sigv4" else "no key"
             raise ModelNotFound(
-                f"The model `{model}` cannot be served: provider `{provider.name}` has no key.", param="model"
+                f"The model `{model}` cannot be served: provider `{provider.name}` has {lacking}.", param="model"
             )
         url = _url(provider, encoded)
         headers = {
@@ -139,17 +183,25 @@ class Dispatcher:
             **provider.headers,
             **encoded.headers,
         }
-        return await self._http.send(
-            HttpRequest(
-                method="POST",
-                url=url,
-                headers=await authorizer.authorize(provider, key, Unauthorized("POST", url, headers, encoded.body)),
-                body=encoded.body,
-                connect_s=timeouts.connect_s,
-                first_byte_s=min(timeouts.first_token_s, LONGEST_FIRST_BYTE_S),
-                idle_s=timeouts.idle_s,
-            )
+        text = None if key is None else key.text
+        return HttpRequest(
+            method="POST",
+            url=url,
+            headers=await authorizer.authorize(provider, text, Unauthorized("POST", url, headers, encoded.body)),
+            body=encoded.body,
+            connect_s=timeouts.connect_s,
+            first_byte_s=first_byte_s,
+            idle_s=timeouts.idle_s,
         )
+
+
+def _can_renew(
+    authorizer: Authorizer, key: ProviderKey | None, refusal: UpstreamError, refused: HttpRequest | None
+) -> bool:
+    """Whether the same key may now make another credential than the one that was refused."""
+    if refused is None or not isinstance(refusal, UpstreamUnauthenticated):
+        return False
+    return authorizer.renew(None if key is None else key.text, refused.headers)
 
 
 def _url(provider: Provider, encoded: EncodedRequest) -> str:

@@ -9,11 +9,12 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 
-from llm_gateway.dialects.dialect import Dialect, Endpoint, Framing
+from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, EncodedRequest, Endpoint, Framing
 from llm_gateway.dialects.json_splice import add_member, set_member
 from llm_gateway.domain.catalog import Catalog, Deployment, Provider, Timeouts
 from llm_gateway.domain.identity import VirtualKey
@@ -23,23 +24,31 @@ from llm_gateway.errors import GatewayError, UpstreamMalformed
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts
-from llm_gateway.pipeline.admission import Admission, Admitted, limit_output
-from llm_gateway.pipeline.auth import Authenticator
+from llm_gateway.pipeline.admission import Admission, Admitted, with_members
+from llm_gateway.pipeline.auth import Identification
+from llm_gateway.pipeline.batches import BatchCalls, Part, parts_of
 from llm_gateway.pipeline.call import Answer, Call
-from llm_gateway.pipeline.catalog_source import CatalogSource
+from llm_gateway.pipeline.catalog_source import Catalogs
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.idempotency import Idempotency, IdempotentRun
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.outcome import Outcome, estimate
+from llm_gateway.pipeline.pricing import asked_tier
 from llm_gateway.pipeline.relay import StreamRelay
 from llm_gateway.pipeline.reservations import Limited
-from llm_gateway.schemas.openai_chat import ModelRequest, read_chat_request, read_embeddings_request
+from llm_gateway.schemas.openai_chat import (
+    ModelRequest,
+    read_chat_request,
+    read_embeddings_request,
+    read_moderation_request,
+)
 from llm_gateway.upstream.framings import FRAMINGS
 
 _LONGEST_ANSWER = 64 << 20
 _READ: Mapping[Endpoint, Callable[[bytes], ModelRequest]] = {
     "chat.completions": read_chat_request,
     "embeddings": read_embeddings_request,
+    "moderations": read_moderation_request,
 }
 
 
@@ -47,14 +56,15 @@ _READ: Mapping[Endpoint, Callable[[bytes], ModelRequest]] = {
 class Gateway:
     """The stages, put together by `bootstrap`. `report` gets every finished record, for logs and metrics."""
 
-    auth: Authenticator
-    catalog: CatalogSource
+    auth: Identification
+    catalog: Catalogs
     choice: ModelChoice
     dispatcher: Dispatcher
     accounts: Accounts
     admission: Admission
-    idempotency: Idempotency
     report: Callable[[RequestRecord, float], None]
+    idempotency: Idempotency | None = None
+    """None where no call brings an idempotency key."""
     tracer: Tracer = field(default_factory=NoTracing)
     debug: Callable[..., None] | None = None
     """Gets the steps of each request, where somebody wants them."""
@@ -152,9 +162,14 @@ class Exchange:
             key = await gateway.auth.identify(call.token)
         request = self._request = _READ[call.endpoint](call.body)
         self._catalog = await gateway.catalog.current()
-        if call.idempotency_key is not None and (answer := await self._begin_once(key)) is not None:
-            return answer
-        route = await gateway.choice.choose(call.path_model or request.model, self._catalog, key)
+        if call.idempotency_key is not None and (kept := await self._begin_once(key)) is not None:
+            return kept
+        name = call.path_model or request.model
+        if name is None and call.endpoint == "moderations":
+            from llm_gateway.pipeline.moderation_choice import default_moderation_model  # noqa: PLC0415 - seldom needed
+
+            name = await default_moderation_model(self._catalog, gateway.dispatcher, key)
+        route = await gateway.choice.choose(name, self._catalog, key)
         deployment = route.deployments[0]
         self._provider = self._catalog.providers[deployment.provider]
         if gateway.debug is not None:
@@ -165,7 +180,12 @@ class Exchange:
                 to=f"{deployment.provider}:{deployment.model}",
             )
         dialect = gateway.dispatcher.dialect_of(self._provider)
-        encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
+        parts = []
+        if call.endpoint == "embeddings":
+            parts = parts_of(request, dialect, deployment.model, self._provider)
+            encoded = parts[0].encoded
+        else:
+            encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
         record = self.record = gateway.accounts.record_of(
             call, key, request, route.requested, deployment, route.timeouts.total_s
         )
@@ -173,27 +193,36 @@ class Exchange:
         with gateway.tracer.segment("ledger"):
             if not limited:
                 await gateway.accounts.open(record)
-            elif (most := await self._admit(record, limited, deployment)) is not None:
-                request = self._request = limit_output(request, most)
+            elif members := await self._admit(record, limited, len(parts), deployment):
+                request = self._request = with_members(request, members)
                 encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
+        self.outcome.asked_tier = asked_tier(request.fields, self._provider)
         self.outcome.sent_at = time.perf_counter()
         with gateway.tracer.segment("upstream"):
-            self._response = await gateway.dispatcher.send(
-                dialect, encoded, self._provider, deployment.model, route.timeouts, self.outcome.attempts
-            )
-            self.outcome.status = self._response.status
-            if gateway.debug is not None:
-                gateway.debug("accepted", request_id=call.request_id, status=self._response.status)
-            if request.stream:
-                answer = await self._streamed(dialect, deployment, route.timeouts, encoded.framing)
+            if len(parts) > 1:
+                answer = await self._batched(dialect, deployment, parts, route.timeouts, key.team)
             else:
-                answer = await self._buffered(dialect, deployment)
-        if encoded.warnings:
-            answer = replace(answer, headers={**answer.headers, "x-gateway-warning": "; ".join(encoded.warnings)})
+                answer = await self._called(dialect, deployment, encoded, route.timeouts, key.team)
+        answer = _warned(answer, encoded)
         return answer if self._run is None else self._run.keep(answer)
+
+    async def _called(
+        self, dialect: Dialect, deployment: Deployment, encoded: EncodedRequest, timeouts: Timeouts, team: str | None
+    ) -> Answer:
+        gateway, call = self._gateway, self.call
+        self._response = await gateway.dispatcher.send(
+            dialect, encoded, self._provider, deployment.model, timeouts, team, self.outcome
+        )
+        self.outcome.status = self._response.status
+        if gateway.debug is not None:
+            gateway.debug("accepted", request_id=call.request_id, status=self._response.status)
+        if self._request.stream:
+            return await self._streamed(dialect, deployment, timeouts, encoded.framing)
+        return await self._buffered(dialect, deployment)
 
     async def _begin_once(self, key: VirtualKey) -> Answer | None:
         """The answer of an earlier request with this idempotency key; None where this one is to run."""
+        assert self._gateway.idempotency is not None
         run = self._run = self._gateway.idempotency.run_of(self.call, key, self._catalog)
         with self._gateway.tracer.segment("ledger"):
             kept = await run.begin()
@@ -202,17 +231,21 @@ class Exchange:
         self._measure_overhead(0.0)
         return replace(kept, headers={**kept.headers, "x-gateway-overhead-ms": f"{self.overhead_s * 1000:.2f}"})
 
-    async def _admit(self, record: RequestRecord, limited: Sequence[Limited], deployment: Deployment) -> int | None:
-        """Takes what the request needs of its limits; `max_tokens`, where a budget wants one that the caller left out.
+    async def _admit(
+        self, record: RequestRecord, limited: Sequence[Limited], calls: int, deployment: Deployment
+    ) -> Mapping[str, Any]:
+        """Takes what the request needs of its limits. What the provider must be told so that they hold.
 
         A caller who leaves meanwhile does not stop it half-way: `settle` must know what is held.
         """
         self._admission = asyncio.ensure_future(
-            self._gateway.admission.admit(self.call.endpoint, record, limited, self._request, deployment, self._catalog)
+            self._gateway.admission.admit(
+                self.call.endpoint, record, limited, self._request, calls, deployment, self._catalog
+            )
         )
         admitted = await asyncio.shield(self._admission)
         self.record = admitted.record
-        return admitted.max_tokens
+        return admitted.members
 
     async def _admitted(self) -> Admitted | None:
         if self._admission is None:
@@ -228,10 +261,28 @@ class Exchange:
         body = await self._response.read(_LONGEST_ANSWER)
         upstream_s = self._since_sent()
         decoded = dialect.decode(self.call.endpoint, self._request, deployment.model, body, self._response.headers)
-        usage = decoded.usage or estimate(self._request.fields, decoded.text())
+        usage = self.outcome.in_tier(decoded.usage or estimate(self._request.fields, decoded.text()))
+        self.outcome.counted, self.outcome.cost = usage, self._price(usage, decoded.model)
+        return self._whole(decoded, deployment, upstream_s)
+
+    async def _batched(
+        self, dialect: Dialect, deployment: Deployment, parts: list[Part], timeouts: Timeouts, team: str | None
+    ) -> Answer:
         outcome = self.outcome
+        calls = BatchCalls(parts, self._gateway.dispatcher, dialect, self._provider, deployment.model)
+        try:
+            decoded = await calls.run(timeouts, team, outcome)
+        finally:
+            if bill := calls.bill(self._price):
+                outcome.counted, outcome.cost = bill
+        outcome.status = 200
+        return self._whole(decoded, deployment, self._since_sent())
+
+    def _whole(self, decoded: DecodedAnswer, deployment: Deployment, upstream_s: float) -> Answer:
+        """A buffered answer, once its usage and cost are known."""
+        outcome = self.outcome
+        assert outcome.cost is not None
         outcome.answered_model, outcome.finish_reason = decoded.model, decoded.finish_reason
-        outcome.counted, outcome.cost = usage, self._price(usage, decoded.model)
         self._measure_overhead(upstream_s)
         cost = None if outcome.cost.usd is None else format_usd(outcome.cost.usd)
         headers = self._headers(deployment)
@@ -282,6 +333,12 @@ class Exchange:
 
     def _measure_overhead(self, upstream_s: float) -> None:
         self.overhead_s = max(0.0, time.perf_counter() - self.call.started - upstream_s)
+
+
+def _warned(answer: Answer, encoded: EncodedRequest) -> Answer:
+    if not encoded.warnings:
+        return answer
+    return replace(answer, headers={**answer.headers, "x-gateway-warning": "; ".join(encoded.warnings)})
 
 
 def _header_text(name: str) -> str:

@@ -74,7 +74,8 @@ class Idempotency:
             raise InvalidRequest(f"The Idempotency-Key header must be 1 to {_LONGEST_KEY} printable ASCII characters.")
         now = int(self.now())
         claim = AnswerClaim(
-            entry=f"{key.key_id}#{given}",
+            # The key's name, which outlives its rotation; hashed, for a name may hold anything.
+            entry=f"{hashlib.sha256(key.name.encode()).hexdigest()[:32]}#{given}",
             owner=call.request_id,
             fingerprint=fingerprint(call),
             at=now,

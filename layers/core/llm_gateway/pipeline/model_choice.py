@@ -21,7 +21,7 @@ class ModelChoice:
         configured = set()
         missing = []
         for provider in named_providers(name, catalog):
-            if await self._dispatcher.is_configured(provider):
+            if await self._dispatcher.is_configured(provider, key.team):
                 configured.add(provider.name)
             else:
                 missing.append(provider)

@@ -1,14 +1,17 @@
 """The models a caller can name: aliases, and the priced models of every provider that can be called."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from llm_gateway.domain.catalog import Catalog
+from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
+
+_AT_ONCE = 8
 
 
 class KnownModels(Protocol):
@@ -19,6 +22,8 @@ class KnownModels(Protocol):
 
 class ModelList:
     """What `GET /v1/models` shows, as OpenAI's model objects: `{id, object, created, owned_by}`.
+
+    A provider for which only a team has a key is there for that team alone.
 
     Source: https://platform.openai.com/docs/api-reference/models/object
     """
@@ -32,13 +37,13 @@ class ModelList:
     async def all(self, key: VirtualKey) -> list[dict[str, Any]]:
         catalog = await self._catalog.current()
         shown = []
-        for name in [*catalog.aliases, *await self._of_providers(catalog)]:
+        for name in [*catalog.aliases, *await self._of_providers(catalog, key.team)]:
             try:
                 route = await self._choice.choose(name, catalog, key)
             except (ModelNotFound, PermissionDenied):
                 continue
             provider = catalog.providers[route.deployments[0].provider]
-            if await self._dispatcher.is_configured(provider):
+            if await self._dispatcher.is_configured(provider, key.team):
                 shown.append(_model(name, provider.name))
         return shown
 
@@ -53,13 +58,24 @@ class ModelList:
             ) from None
         return _model(name, route.deployments[0].provider)
 
-    async def _of_providers(self, catalog: Catalog) -> list[str]:
+    async def _of_providers(self, catalog: Catalog, team: str | None) -> list[str]:
         names = []
-        for provider in catalog.providers.values():
-            if await self._dispatcher.is_configured(provider):
-                known = self._known.models(provider.price_as or provider.name)
-                names += [f"{provider.name}:{model}" for model in known]
+        for provider in await self._configured(catalog, team):
+            known = self._known.models(provider.price_as or provider.name)
+            names += [f"{provider.name}:{model}" for model in known]
         return names
+
+    async def _configured(self, catalog: Catalog, team: str | None) -> list[Provider]:
+        """Those that can be called, in the catalog's order. A few at a time: each may ask for two secrets."""
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(provider: Provider) -> bool:
+            async with turn:
+                return await self._dispatcher.is_configured(provider, team)
+
+        providers = list(catalog.providers.values())
+        answers = await asyncio.gather(*map(ask, providers))
+        return [provider for provider, configured in zip(providers, answers, strict=True) if configured]
 
 
 def _model(name: str, owner: str) -> dict[str, Any]:

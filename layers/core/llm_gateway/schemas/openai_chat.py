@@ -1,7 +1,8 @@
-"""What a caller may send to `/v1/chat/completions` and `/v1/embeddings`: only what the gateway itself reads is checked.
+"""What a caller may send to the routes that call models: only what the gateway itself reads is checked.
 
 Everything else is the provider's business and passes unread, nulls included.
-Source: https://platform.openai.com/docs/api-reference/chat/create, https://platform.openai.com/docs/api-reference/embeddings/create
+Source: https://platform.openai.com/docs/api-reference/chat/create, https://platform.openai.com/docs/api-reference/embeddings/create,
+https://platform.openai.com/docs/api-reference/moderations/create
 """
 
 from collections.abc import Mapping
@@ -52,6 +53,15 @@ def read_embeddings_request(body: bytes) -> ModelRequest:
     given = fields.get("input")
     if not isinstance(given, str | list) or not given:
         raise InvalidRequest("`input` must be a non-empty string or array.", param="input")
+    return ModelRequest(body, fields, _model(fields), user=_user(fields))
+
+
+def read_moderation_request(body: bytes) -> ModelRequest:
+    """Raises `InvalidRequest` with the `param` at fault."""
+    fields = _object(body)
+    given = fields.get("input")
+    if not isinstance(given, str | list) or given == []:
+        raise InvalidRequest("`input` must be a string or a non-empty array.", param="input")
     return ModelRequest(body, fields, _model(fields), user=_user(fields))
 
 

@@ -24,29 +24,45 @@ class Unauthorized:
 class Authorizer(Protocol):
     """One kind of credential (`domain.catalog.Credential`)."""
 
-    needs_key: bool
-    """Whether a provider without a secret cannot be called."""
+    @property
+    def needs_key(self) -> bool:
+        """Whether a provider without a secret cannot be called. Asked at every request: no network."""
+        ...
 
     async def authorize(self, provider: Provider, key: str | None, request: Unauthorized) -> Mapping[str, str]:
         """All headers to send. `key` is the provider's secret. Raises `errors.GatewayError`."""
         ...
 
+    def renew(self, key: str | None, refused: Mapping[str, str]) -> bool:
+        """Drops what was made of `key` (a token, a role's credentials) and sent in the headers `refused`.
 
-class NoCredential:
+        Whether another `authorize` with the same key may now send something else.
+        """
+        ...
+
+
+class _TheKeyItself:
+    """A credential that only a new secret can change."""
+
+    def renew(self, key: str | None, refused: Mapping[str, str]) -> bool:  # noqa: ARG002 - the port's signature
+        return False
+
+
+class NoCredential(_TheKeyItself):
     needs_key = False
 
     async def authorize(self, provider: Provider, key: str | None, request: Unauthorized) -> Mapping[str, str]:  # noqa: ARG002 - the port's signature
         return request.headers
 
 
-class BearerKey:
+class BearerKey(_TheKeyItself):
     needs_key = True
 
     async def authorize(self, provider: Provider, key: str | None, request: Unauthorized) -> Mapping[str, str]:  # noqa: ARG002 - the port's signature
         return {**request.headers, "authorization": f"Bearer {key}"}
 
 
-class HeaderKey:
+class HeaderKey(_TheKeyItself):
     """The bare key in a header of the vendor's own: Azure's `api-key`, Anthropic's `x-api-key`."""
 
     needs_key = True
@@ -61,8 +77,6 @@ class SignedByRole:
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
 
-    needs_key = False
-
     def __init__(
         self, credentials: CredentialSource, region: str, service: str = "bedrock", now: Callable[[], float] = time.time
     ) -> None:
@@ -70,6 +84,17 @@ class SignedByRole:
         self._region = region
         self._service = service
         self._now = now
+
+    @property
+    def needs_key(self) -> bool:
+        """Only where there is no role to sign with: a laptop without AWS credentials."""
+        return not self._credentials.available
+
+    def renew(self, key: str | None, refused: Mapping[str, str]) -> bool:
+        if key is not None:
+            return False
+        _, _, after = refused.get("authorization", "").partition("Credential=")
+        return self._credentials.forget(after.partition("/")[0])
 
     async def authorize(self, provider: Provider, key: str | None, request: Unauthorized) -> Mapping[str, str]:
         if key is not None:

@@ -23,6 +23,7 @@ MAX_PAYLOAD = 24 * 1024 * 1024
 """Bytes, the limits of the specification."""
 
 _PRELUDE = struct.Struct("!III")
+_LENGTHS = struct.Struct("!II")
 _CRC = struct.Struct("!I")
 _FRAME = _PRELUDE.size + _CRC.size
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,11 +69,15 @@ class MessageSplitter:
             return b""
         buffer = b"".join((*self._pieces, data)) if self._pieces else data
         end = 0
+        self._need = _PRELUDE.size
         try:
-            while (length := _length_at(buffer, end)) is not None and end + length <= len(buffer):
+            while end < len(buffer):
+                length = _length_at(buffer, end)
+                if length is None or end + length > len(buffer):
+                    self._need = length or _PRELUDE.size
+                    break
                 _check_message(buffer, end, length)
                 end += length
-            self._need = length or _PRELUDE.size
         except UpstreamMalformed as failure:
             if end == 0:
                 raise
@@ -96,17 +101,30 @@ class MessageSplitter:
 
 
 def split_messages(block: bytes) -> list[AwsMessage]:
-    """The messages of a block of whole ones, as `MessageSplitter` gives it. Raises `UpstreamMalformed`."""
-    messages = []
+    """The messages of a block of whole ones. Raises `UpstreamMalformed`, for a wrong checksum too."""
     start = 0
     while start < len(block):
         length = int.from_bytes(block[start : start + 4], "big")
         if length < _FRAME or start + length > len(block):
             raise UpstreamMalformed("The provider's stream holds a message that is not whole.")
-        raw = block[start : start + length]
-        _check_message(raw, 0, length)  # its checksum covers the prelude too
-        messages.append(_message(raw))
+        _check_message(block, start, length)  # its checksum covers the prelude too
         start += length
+    return split_checked_messages(block)
+
+
+def split_checked_messages(block: bytes) -> list[AwsMessage]:
+    """`split_messages` for what `MessageSplitter` gave, whose checksums were right then."""
+    messages = []
+    start = 0
+    while start < len(block):
+        total, headers_length = _LENGTHS.unpack_from(block, start)
+        payload, end = start + _PRELUDE.size + headers_length, start + total
+        event, failed, headers = _head(block[start + _PRELUDE.size : payload])
+        data = block[payload : end - _CRC.size]
+        if failed and not data:
+            data = orjson.dumps({"message": _text(headers, ":error-message")})
+        messages.append(AwsMessage(event, data, block[start:end], headers, failed))
+        start = end
     return messages
 
 
@@ -129,15 +147,6 @@ def _check_message(buffer: bytes, start: int, length: int) -> None:
     end = start + length - _CRC.size
     if crc32(buffer[start:end]) != _CRC.unpack_from(buffer, end)[0]:
         raise UpstreamMalformed("The provider sent a message with a wrong checksum.")
-
-
-def _message(raw: bytes) -> AwsMessage:
-    headers_end = _PRELUDE.size + int.from_bytes(raw[4:8], "big")
-    event, failed, headers = _head(raw[_PRELUDE.size : headers_end])
-    data = raw[headers_end : -_CRC.size]
-    if failed and not data:
-        data = orjson.dumps({"message": _text(headers, ":error-message")})
-    return AwsMessage(event, data, raw, headers, failed)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.ht
 import time
 from asyncio import to_thread
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address
@@ -45,19 +46,33 @@ class AwsCredentials:
 
 
 class CredentialSource(Protocol):
+    @property
+    def available(self) -> bool:
+        """Whether there is a place to have credentials from; nothing is asked for."""
+        ...
+
     async def current(self) -> AwsCredentials:
         """Credentials that are good now. Raises `errors.Unavailable` where there are none to be had."""
+        ...
+
+    def forget(self, access_key: str) -> bool:
+        """Drops the credentials that AWS has refused. Whether `current` may give others now."""
         ...
 
 
 class StaticCredentials:
     """The same credentials for ever: embedded AWS and tests."""
 
+    available = True
+
     def __init__(self, credentials: AwsCredentials) -> None:
         self._credentials = credentials
 
     async def current(self) -> AwsCredentials:
         return self._credentials
+
+    def forget(self, access_key: str) -> bool:  # noqa: ARG002 - the port's signature
+        return False
 
 
 class EnvironmentCredentials(StaticCredentials):
@@ -86,6 +101,8 @@ class ContainerCredentials:
     The answer: `{"AccessKeyId", "SecretAccessKey", "Token", "Expiration": "2026-02-25T06:03:31Z"}`.
     A refresh that fails costs nothing while the old ones last: it is tried again 5 seconds later.
     """
+
+    available = True
 
     def __init__(
         self,
@@ -120,6 +137,16 @@ class ContainerCredentials:
             if held is not None and held.expires_at is not None and held.expires_at > self._clock():
                 return held
             raise
+
+    def forget(self, access_key: str) -> bool:
+        """See `CredentialSource`. Those that came in the last 5 seconds stay: the next would be no better."""
+        held = self._credentials
+        if held is None or held.access_key != access_key:
+            return True
+        if self._clock() < self._not_before:
+            return False
+        self._credentials = None
+        return True
 
     async def _refresh(self) -> AwsCredentials:
         self._not_before = self._clock() + _RETRY_AFTER_S
@@ -163,12 +190,24 @@ class RoleCredentials:
         self._environ = environ
         self._http = http
         self._source: CredentialSource | None = None
+        self._looked = False
+
+    @property
+    def available(self) -> bool:
+        if not self._looked:
+            self._looked = True
+            with suppress(NoCredentials):
+                self._source = credential_source(self._environ, self._http)
+        return self._source is not None
 
     async def current(self) -> AwsCredentials:
         """Raises `NoCredentials` where the environment has none."""
         if self._source is None:
             self._source = credential_source(self._environ, self._http)
         return await self._source.current()
+
+    def forget(self, access_key: str) -> bool:
+        return self._source is not None and self._source.forget(access_key)
 
 
 def credential_source(environ: Mapping[str, str], http: HttpClient) -> CredentialSource:

@@ -61,7 +61,7 @@ class BlockSplitter:
 
     def feed(self, data: bytes) -> bytes:
         """Whole events, or `b""`. Raises `UpstreamMalformed` where an event grows past the limit."""
-        if not self._pieces and data.endswith(b"\n\n"):
+        if not self._pieces and data.endswith((b"\n\n", b"\r\n\r\n")):
             self._last = _LF
             return data
         if not data:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from llm_gateway.dialects.dialect import Framing, SplitEvents
-from llm_gateway.upstream.aws_event_stream import MessageSplitter, split_messages
+from llm_gateway.upstream.aws_event_stream import MessageSplitter, split_checked_messages
 from llm_gateway.upstream.framing import BlockSplitter, Splitter, split_events
 
 
@@ -17,5 +17,5 @@ class StreamFraming(NamedTuple):
 
 FRAMINGS: Mapping[Framing, StreamFraming] = {
     "sse": StreamFraming(BlockSplitter, split_events),
-    "aws_event_stream": StreamFraming(MessageSplitter, split_messages),
+    "aws_event_stream": StreamFraming(MessageSplitter, split_checked_messages),
 }

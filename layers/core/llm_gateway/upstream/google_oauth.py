@@ -22,7 +22,7 @@ import orjson
 
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.ports import HttpClient, HttpRequest
-from llm_gateway.errors import Unavailable, UpstreamError, UpstreamRejected, UpstreamUnavailable
+from llm_gateway.errors import Unavailable, UpstreamError, UpstreamUnauthenticated, UpstreamUnavailable
 from llm_gateway.upstream.authorize import Unauthorized
 from llm_gateway.upstream.credentials import CredentialSource
 from llm_gateway.upstream.sigv4 import sign
@@ -31,6 +31,7 @@ from llm_gateway.upstream.single_flight import SingleFlight
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _LIFE_S: Final = 3600
 _REFRESH_BEFORE_S: Final = 300.0
+_TOO_NEW_TO_DROP_S: Final = 5.0
 _BODY_LIMIT: Final = 64 * 1024
 _TIMEOUT_S: Final = 10.0
 _AWS: Final = "urn:ietf:params:aws:token-type:aws4_request"
@@ -42,6 +43,7 @@ class _Token:
     value: str = field(repr=False)
     expires_at: float
     """Unix seconds."""
+    made_at: float
 
 
 class GoogleOAuth:
@@ -73,8 +75,19 @@ class GoogleOAuth:
             headers["x-goog-user-project"] = quota_project
         return headers
 
+    def renew(self, key: str | None, refused: Mapping[str, str]) -> bool:
+        """A token revoked before its time is dropped; one made a moment ago stays: the next would be no better."""
+        name = _name_of(key or "")
+        held = self._tokens.get(name)
+        if held is None or refused.get("authorization") != f"Bearer {held.value}":
+            return True
+        if self._now() - held.made_at < _TOO_NEW_TO_DROP_S:
+            return False
+        del self._tokens[name]
+        return True
+
     async def _token(self, provider: Provider, secret: str) -> _Token:
-        name = hashlib.sha256(secret.encode()).hexdigest()
+        name = _name_of(secret)
         held = self._tokens.get(name)
         if held is not None and held.expires_at - self._now() > _REFRESH_BEFORE_S:
             return held
@@ -135,7 +148,8 @@ class GoogleOAuth:
         body = orjson.dumps({"scope": [SCOPE], "lifetime": f"{_LIFE_S}s"})
         answer = await self._post(provider, account, headers, body)
         try:
-            return _Token(str(answer["accessToken"]), datetime.fromisoformat(answer["expireTime"]).timestamp())
+            expires_at = datetime.fromisoformat(answer["expireTime"]).timestamp()
+            return _Token(str(answer["accessToken"]), expires_at, self._now())
         except (KeyError, TypeError, ValueError):
             raise UpstreamUnavailable("Google's answer for an access token cannot be read.") from None
 
@@ -156,7 +170,7 @@ class GoogleOAuth:
         token, seconds = answer.get("access_token"), answer.get("expires_in", _LIFE_S)
         if not isinstance(token, str) or not token or not isinstance(seconds, int | float):
             raise UpstreamUnavailable("Google's answer for an access token cannot be read.")
-        return _Token(token, self._now() + seconds)
+        return _Token(token, self._now() + seconds, self._now())
 
     async def _post_form(self, provider: Provider, url: str, form: Mapping[str, str]) -> Mapping[str, Any]:
         headers = {"content-type": "application/x-www-form-urlencoded"}
@@ -209,6 +223,10 @@ def signed_jwt(claims: Mapping[str, Any], private_key: str, key_id: str | None) 
     return b".".join((signed, _base64url(key.sign(signed, PKCS1v15(), SHA256())))).decode()
 
 
+def _name_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
 def _base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
@@ -241,4 +259,4 @@ def _refused(provider: Provider, status: int, answer: Mapping[str, Any]) -> Upst
     message = f"Google gave no access token for provider `{provider.name}`: {said or f'it answered {status}'}"
     if status == 429 or status >= 500:
         return UpstreamUnavailable(message)
-    return UpstreamRejected(message, code="invalid_api_key", type="authentication_error", status=401)
+    return UpstreamUnauthenticated(message, code="invalid_api_key")

@@ -1,0 +1,114 @@
+"""Specifies how a vendor's quirks change a request: only what they name, in the caller's own bytes."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_gateway.catalog.providers import provider_rows
+from llm_gateway.dialects.openai_quirks import adapt
+from llm_gateway.domain.catalog import Provider, Quirks
+from llm_gateway.errors import InvalidRequest
+
+
+def adapted(body: bytes, **quirks: Any) -> tuple[bytes, tuple[str, ...]]:
+    return adapt(body, json.loads(body), Provider("corp", "openai_chat", "https://x", quirks=Quirks(**quirks)))
+
+
+@pytest.mark.parametrize(
+    ("name", "unasked", "asked"),
+    [
+        ("n", 1, 2),
+        ("logprobs", False, True),
+        ("top_logprobs", 0, 3),
+        ("frequency_penalty", 0, 0.1),
+        ("presence_penalty", 0.0, -1),
+        ("logit_bias", {}, {"1": 5}),
+        ("modalities", ["text"], ["text", "audio"]),
+        ("parallel_tool_calls", True, False),
+        ("tool_choice", "auto", "required"),
+        ("store", False, True),
+        ("audio", None, {"voice": "alloy"}),
+    ],
+)
+def test_what_happens_anyway_is_not_refused(name: str, unasked: Any, asked: Any) -> None:
+    body = json.dumps({name: unasked, "model": "m"}).encode()
+    assert adapted(body, refuse=(name,)) == (b'{"model": "m"}', ())
+    assert adapted(body, drop=(name,)) == (b'{"model": "m"}', ())
+    asking = json.dumps({name: asked, "model": "m"}).encode()
+    assert adapted(asking, drop=(name,)) == (b'{"model": "m"}', (f"{name} is not supported by corp and was left out",))
+    with pytest.raises(InvalidRequest) as caught:
+        adapted(asking, refuse=(name,))
+    assert (caught.value.http_status, caught.value.param) == (400, name)
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (b'{"max_completion_tokens": 5}', b'{"max_tokens": 5}'),
+        (b'{"max_completion_tokens":5,"max_tokens":null}', b'{"max_tokens":5}'),
+        (b'{"max_completion_tokens":null,"max_tokens":7}', b'{"max_tokens":7}'),
+        (b'{"max_completion_tokens":5,"max_tokens":7}', b'{"max_tokens":7}'),
+        (b'{"max_tokens":7}', b'{"max_tokens":7}'),
+    ],
+)
+def test_a_limit_is_not_lost_in_renaming(body: bytes, wanted: bytes) -> None:
+    assert adapted(body, rename={"max_completion_tokens": "max_tokens"}) == (wanted, ())
+
+
+def test_instructions_of_a_developer_go_as_those_of_the_system() -> None:
+    body = b'{"messages":[{"content":"\\u00e9 \\"role\\":\\"developer\\"","role" : "developer"}, {"role":"user","content":"developer"}],"big":12345678901234567890}'
+    changed, warnings = adapted(body, developer_role=False)
+    assert json.loads(changed)["messages"][0] == {"content": 'é "role":"developer"', "role": "system"}
+    assert json.loads(changed)["messages"][1] == {"role": "user", "content": "developer"}
+    assert b'{"content":"\\u00e9 \\"role\\":\\"developer\\"","role" : "system"}' in changed
+    assert changed.endswith(b'"big":12345678901234567890}')
+    assert warnings == ()
+
+
+def test_members_of_messages_are_left_out_with_one_warning() -> None:
+    body = b'{"messages":[{"role":"user","name":"Ann","content":"1"},{"role":"user","name":"Bob","content":"name"}]}'
+    changed, warnings = adapted(body, drop_from_messages=("name", "reasoning_content"))
+    assert changed == b'{"messages":[{"role":"user","content":"1"},{"role":"user","content":"name"}]}'
+    assert warnings == ("name of messages is not supported by corp and was left out",)
+
+
+def test_a_null_in_a_message_is_left_out_without_a_word() -> None:
+    changed, warnings = adapted(b'{"messages":[{"role":"user","name":null}]}', drop_from_messages=("name",))
+    assert (changed, warnings) == (b'{"messages":[{"role":"user"}]}', ())
+
+
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "system", "assistant", "developer"]), "content": st.text() | st.none()},
+        optional={"name": st.text(min_size=1), "reasoning_content": st.text(min_size=1)},
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(MESSAGES, st.booleans(), st.booleans())
+def test_whatever_the_messages_hold_only_the_named_changes_are_made(
+    messages: list[dict[str, Any]], ascii_only: bool, spaced: bool
+) -> None:
+    separators = (", ", ": ") if spaced else (",", ":")
+    body = json.dumps({"a": 1, "messages": messages, "z": [2]}, ensure_ascii=ascii_only, separators=separators)
+    changed, _ = adapted(body.encode("utf-8", "surrogatepass"), developer_role=False, drop_from_messages=("name",))
+    wanted = [{key: value for key, value in message.items() if key != "name"} for message in messages]
+    for message in wanted:
+        message["role"] = "system" if message["role"] == "developer" else message["role"]
+    assert json.loads(changed) == {"a": 1, "messages": wanted, "z": [2]}
+
+
+def test_embeddings_have_no_messages_to_change() -> None:
+    body = b'{"input":["a"],"model":"m"}'
+    assert adapted(body, developer_role=False, drop_from_messages=("name",)) == (body, ())
+
+
+def test_no_row_says_two_things_of_a_member() -> None:
+    for row in provider_rows().values():
+        named = [*row.quirks.rename, *row.quirks.drop, *row.quirks.refuse]
+        assert len(named) == len(set(named)), row.name

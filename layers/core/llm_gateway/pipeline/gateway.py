@@ -110,6 +110,8 @@ class Exchange:
             self.failed(error)
             if self.record is not None:
                 error.headers.setdefault("x-gateway-provider", self.record.provider)
+            if self._admission is not None and self._admission.done() and not self._admission.exception():
+                error.headers.update(self._admission.result().headers)
             if self._run is not None and self._run.held:
                 await self._run.release()  # before the error goes out: whoever tries again at once must find it free
             raise

@@ -37,9 +37,24 @@ models = ["fast"]
 """
 
 
-async def fill(registry: Registry, provider: str) -> None:
+LIMITS = {
+    "no limits": "",
+    "limits of the key": "limits = { rpm = 1000000, tpm = 1000000000, parallel = 1000 }\n",
+    "budgets of key, team and user": """user = "ann"
+budget = { usd = "1000", period = "day" }
+[users.ann]
+budget = { usd = "1000", period = "week" }
+""",
+}
+"""What each case puts behind the key's table; the last one's team has a budget too."""
+
+
+async def fill(registry: Registry, provider: str, limits: str = "no limits") -> None:
     """Writes one provider, one alias, one price, one team and one key. `provider` is its `http://host:port`."""
-    config = parse_config(_CONFIG.format(provider=provider, model=MODEL, key=KEY), "gateway.toml")
+    text = _CONFIG.format(provider=provider, model=MODEL, key=KEY) + LIMITS[limits]
+    if "team" in limits:
+        text = text.replace("[teams.search]", '[teams.search]\nbudget = { usd = "1000", period = "month" }')
+    config = parse_config(text, "gateway.toml")
     for entry in entries(config):
         await registry.put_entry(entry)
     for _, key in keys(config):

@@ -31,7 +31,7 @@ from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from tests.bench.asgi import App, cpu_s
 from tests.bench.processes import ROOT, bare_environ
-from tests.bench.registry import fill
+from tests.bench.registry import LIMITS, fill
 from tests.bench.stand_ins import Provider
 from tests.bench.wire import ANSWER, PROVIDER_KEY, request_body, streamed_size
 from tests.contract.engines import DynamoDBLocal, dynamodb_local_missing
@@ -88,26 +88,30 @@ async def _consumption(url: str) -> dict[str, Consumed]:
     for shape in shapes(settings):
         await aws.call("CreateTable", definition(shape))
     registry = DynamoDBRegistry(aws, settings.registry_table)
-    await fill(registry, f"http://127.0.0.1:{provider.sockets[0].getsockname()[1]}")
-    stores = Stores(
+    log = RequestLog(open_logger(settings.log_level, settings.log_format))
+    whole, stream = (request_body("json"), len(ANSWER)), (request_body("burst-200"), streamed_size(200))
+    found: dict[str, Consumed] = {}
+    for limits in LIMITS:
+        await fill(registry, f"http://127.0.0.1:{provider.sockets[0].getsockname()[1]}", limits)
+        app = cast("App", assemble(settings, _stores(aws, registry, settings), http, log))
+        first = await _spent(aws, app, *whole, times=1)
+        buffered = found[f"buffered request, {limits}"] = await _spent(aws, app, *whole, times=REQUESTS)
+        if not found.keys() - {f"buffered request, {limits}"}:
+            found["stream, no limits"] = await _spent(aws, app, *stream, times=REQUESTS)
+            found["reads of a process, every 30 s"] = _less(first, buffered)
+    await http.close()
+    provider.close()
+    return found
+
+
+def _stores(aws: AwsJsonClient, registry: DynamoDBRegistry, settings: Settings) -> Stores:
+    return Stores(
         CachedRegistry(registry),
         DynamoDBLedger(aws, settings.ledger_table),
         CachedSecrets(MemorySecrets({f"{settings.stack}/provider/bench": PROVIDER_KEY})),
         DynamoDBAnswers(aws, settings.cache_table),
         DynamoDBScopes(aws, settings.ledger_table),
     )
-    log = RequestLog(open_logger(settings.log_level, settings.log_format))
-    app = cast("App", assemble(settings, stores, http, log))
-    whole, stream = (request_body("json"), len(ANSWER)), (request_body("burst-200"), streamed_size(200))
-    first = await _spent(aws, app, *whole, times=1)
-    found = {
-        "buffered request": await _spent(aws, app, *whole, times=REQUESTS),
-        "stream": await _spent(aws, app, *stream, times=REQUESTS),
-    }
-    found["reads of a process, every 30 s"] = _less(first, found["buffered request"])
-    await http.close()
-    provider.close()
-    return found
 
 
 async def _spent(aws: AwsJsonClient, app: App, body: bytes, least: int, *, times: int) -> Consumed:

@@ -22,7 +22,9 @@ ZONES = (
     "Asia/Kathmandu",
 )
 CALENDAR: tuple[Period, ...] = ("day", "week", "month")
-instants = st.integers(int(datetime(2008, 1, 1, tzinfo=UTC).timestamp()), int(datetime(2037, 1, 1, tzinfo=UTC).timestamp()))
+instants = st.integers(
+    int(datetime(2008, 1, 1, tzinfo=UTC).timestamp()), int(datetime(2037, 1, 1, tzinfo=UTC).timestamp())
+)
 budgets = st.builds(Budget, usd=st.just(Decimal(1)), period=st.sampled_from(CALENDAR), zone=st.sampled_from(ZONES))
 
 

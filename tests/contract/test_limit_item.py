@@ -42,7 +42,7 @@ def test_any_interleaving_leaves_the_counters_that_it_should(dynamodb_local: Dyn
             self.run(self._http.close())
             self._runner.close()
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         OnDynamoDB,
         settings=settings(
             max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)

@@ -4,6 +4,7 @@
         AwsJsonClient(…, endpoint_url=faults.url)
         faults.pause()                 # everything passes …
         faults.resume()                # … or not
+        faults.queue("late")           # of the next call, paused or not
         faults.take_down()             # every connection is dropped, until bring_up()
         faults.wait_for_late()         # what was held back has been carried out
         faults.done                    # Counter of what was done: {"passed": 70, "late": 5, …}
@@ -27,7 +28,7 @@ import asyncio
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class DynamoDBFaults:
         self._faults = faults
         self._lateness_s = lateness_s
         self._paused = self._down = False
+        self._queue: deque[Fault] = deque()
         self._late: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
@@ -95,6 +97,9 @@ class DynamoDBFaults:
 
     def resume(self) -> None:
         self._paused = False
+
+    def queue(self, *faults: Fault) -> None:
+        self._queue.extend(faults)
 
     def take_down(self) -> None:
         self._down = True
@@ -198,6 +203,8 @@ class DynamoDBFaults:
     def _next_fault(self) -> Fault | Literal["down"] | None:
         if self._down:
             return "down"
+        if self._queue:
+            return self._queue.popleft()
         if self._paused or self._random.random() >= self._share:
             return None
         return self._random.choice(self._faults)

@@ -26,7 +26,9 @@ KNOWN = {"anthropic_messages": ANTHROPIC, "bedrock_converse": BEDROCK, "gemini_g
 GOLDEN = Path(__file__).parent.parent / "golden"
 CORP = Provider("corp", "openai_chat", "https://llm.corp.example/v1")
 ECHO = Provider("echo", "openai_chat", None)
-OPENROUTER = Provider("openrouter", "openai_chat", "https://openrouter.ai/api/v1", quirks=Quirks(tells_cost=True, caps_hosts=True))
+OPENROUTER = Provider(
+    "openrouter", "openai_chat", "https://openrouter.ai/api/v1", quirks=Quirks(tells_cost=True, caps_hosts=True)
+)
 
 HI = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}

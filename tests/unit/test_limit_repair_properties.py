@@ -152,14 +152,14 @@ class RequestsThatDie(RuleBasedStateMachine):
         """A clamp asks again with less when it was refused: two rounds, as `Admission` makes them."""
         self.count += 1
         line = Line(fates, self.sent, self.reserved)
+        record = open_record(
+            f"req_{self.count}",
+            at_ms=int(self.now * 1000),
+            expires_at=int(self.now) + LIVES_S,
+            scopes=(KEY.id, TEAM.id),
+        )
         for number in range(rounds):
-            record = open_record(
-                f"req_{self.count}",
-                at_ms=int(self.now * 1000),
-                expires_at=int(self.now) + LIVES_S,
-                reserved_usd=usd / (number + 1),
-                scopes=(KEY.id, TEAM.id),
-            )
+            record = replace(record, reserved_usd=usd / (number + 1))
             try:
                 answer = self.run(self.process(line).open(record, LIMITED, 50, "deny"))
             except DiedError:
@@ -245,7 +245,7 @@ class RequestsThatDie(RuleBasedStateMachine):
     def sweep_once(self, line: Line) -> None:
         ledger, scopes = LedgerOnLine(self.ledger, line), ScopesOnLine(self.scopes, line)
         try:
-            self.run(Repair(ledger, scopes, lambda: self.policy, lambda: self.now).sweep())  # type: ignore[arg-type]
+            self.run(Repair(ledger, scopes, lambda: self.policy, lambda: self.now).sweep())
         except (DiedError, Unavailable):
             return
 
@@ -262,10 +262,10 @@ class RequestsThatDie(RuleBasedStateMachine):
 
     def process(self, line: Line) -> Reservations:
         ledger, scopes = LedgerOnLine(self.ledger, line), ScopesOnLine(self.scopes, line)
-        repair = Repair(ledger, scopes, lambda: self.policy, lambda: self.now)  # type: ignore[arg-type]
+        repair = Repair(ledger, scopes, lambda: self.policy, lambda: self.now)
         return Reservations(
             ledger,
-            scopes,  # type: ignore[arg-type]
+            scopes,
             repair,
             lambda _alert: None,
             lambda _request, _scope, _error: None,

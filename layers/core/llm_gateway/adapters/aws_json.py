@@ -18,7 +18,7 @@ import orjson
 
 from llm_gateway.domain.ports import HttpClient, HttpRequest
 from llm_gateway.errors import Unavailable, UpstreamError, UpstreamMalformed
-from llm_gateway.upstream.credentials import CredentialSource
+from llm_gateway.upstream.credentials import AwsCredentials, CredentialSource
 from llm_gateway.upstream.sigv4 import sign
 
 _SERVICES: Final = {
@@ -127,22 +127,21 @@ class AwsJsonClient:
     ) -> dict[str, Any]:
         """One operation, such as `PutItem`, with its JSON, and the JSON it answers.
 
-        A callable makes the JSON anew for each attempt.
+        A callable makes the JSON anew each time that it is sent.
 
         Throttling, server errors and transport failures are tried again with full jitter, so a write must be one
         that may happen twice. Raises `ConditionalCheckFailed`, `AwsError` for any other refusal, and
         `errors.Unavailable` where all attempts failed.
         """
+        made = payload if callable(payload) else None
         body = b"" if callable(payload) else self._encode(payload)
         failure: Exception | None = None
         for attempt in range(self._attempts):
-            if callable(payload):
-                body = self._encode(payload())
             if attempt:
                 await self._sleep(self._jitter() * min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempt))
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._attempt(operation, body)
+                    return await self._attempt(operation, body, made)
             except AwsError as error:
                 if error.aws_code not in _RETRYABLE and error.aws_status < _SERVER_ERROR:
                     raise
@@ -158,14 +157,19 @@ class AwsJsonClient:
             payload = {**payload, "ReturnConsumedCapacity": "TOTAL"}
         return orjson.dumps(payload)
 
-    async def _attempt(self, operation: str, body: bytes) -> dict[str, Any]:
+    async def _attempt(
+        self, operation: str, body: bytes, made: Callable[[], Mapping[str, Any]] | None
+    ) -> dict[str, Any]:
         credentials = await self._credentials.current()
-        headers = {"content-type": self._content_type, "x-amz-target": f"{self._prefix}.{operation}"}
-        signed = sign("POST", self._url, headers, body, credentials, self._region, self._service, self._clock())
-        self.calls[operation] += 1
-        response = await self._http.send(
-            HttpRequest("POST", self._url, signed, body, self._connect_s, self._timeout_s, self._timeout_s)
-        )
+        if made is None:
+            request = self._request(operation, body, credentials)
+        else:
+
+            def renew() -> HttpRequest:
+                return self._request(operation, self._encode(made()), credentials, renew)
+
+            request = renew()
+        response = await self._http.send(request)
         try:
             answer = await response.read(_BODY_LIMIT)
         finally:
@@ -181,6 +185,20 @@ class AwsJsonClient:
         if self._count_capacity:
             self._count(operation, result)
         return result
+
+    def _request(
+        self,
+        operation: str,
+        body: bytes,
+        credentials: AwsCredentials,
+        renew: Callable[[], HttpRequest] | None = None,
+    ) -> HttpRequest:
+        headers = {"content-type": self._content_type, "x-amz-target": f"{self._prefix}.{operation}"}
+        signed = sign("POST", self._url, headers, body, credentials, self._region, self._service, self._clock())
+        self.calls[operation] += 1
+        return HttpRequest(
+            "POST", self._url, signed, body, self._connect_s, self._timeout_s, self._timeout_s, renew=renew
+        )
 
     def _count(self, operation: str, result: Mapping[str, Any]) -> None:
         consumed = result.get("ConsumedCapacity")

@@ -1,6 +1,6 @@
 """What the pipeline asks of the world outside. Adapters implement these; tests use `adapters.memory`."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -191,6 +191,8 @@ class HttpRequest:
     """From the send to the response's head."""
     idle_s: float = 60.0
     """Between two reads of the body."""
+    renew: "Callable[[], HttpRequest] | None" = None
+    """Makes it anew where a kept connection turns out dead and it is sent again: the first may be carried out yet."""
 
 
 class HttpResponse(Protocol):

@@ -167,6 +167,9 @@ class NetworkClient:
         origin = self._origin(target)
         response = await self._attempt(request, target, origin, head, may_retry=True)
         if response is None:
+            if request.renew is not None:
+                request = request.renew()
+                head = encode_head(request.method, target, request.headers, len(request.body))
             response = await self._attempt(request, target, origin, head, may_retry=False)
         if response is None:
             raise RuntimeError("an attempt that may not be repeated asked to be")

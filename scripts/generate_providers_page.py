@@ -46,6 +46,8 @@ FEATURES_PROSE = """
 - **passes**: the provider speaks this wire, so the bytes go through unread, as the linked transcript shows (one of this
   vendor where there is one). Whether a model takes it is for the vendor to say: its error comes back with its status,
   code and words.
+- **may pass**: the bytes go through as well, but the transcript is OpenAI's: not every compatible vendor offers this,
+  and one that does not says so itself.
 - **no**: no transcript shows it. What a provider cannot take is refused with a 400, or left out with an
   `x-gateway-warning`.
 
@@ -58,10 +60,16 @@ Where a compatible vendor's documentation lacks a member of OpenAI's request, th
 is never silently wrong:
 
 1. **Renamed**: it is there under another name (`max_completion_tokens` as `max_tokens`). The value is not touched.
+   Where a request has both, OpenAI's name counts, and the other is left out, with a warning if it says otherwise.
 2. **Left out**, and told in `x-gateway-warning`: the answer is as good without it (`store`), or nearly (`seed`).
-3. **Refused** with a 400 and the member's name as `param`: without it the answer would be another (`logprobs`, `n`).
+3. **Refused** with a 400 and the member's name as `param`: without it the answer would be another (`logprobs`, `n`,
+   `logit_bias`).
 
 A member that asks for what happens anyway (`n: 1`, `logprobs: false`, a penalty of 0, null) is left out without a word.
+Vendors whose messages are closed too (those with something left out of messages) also get none of the nulls that a
+client's model leaves in an assistant's message (`refusal`, `audio`, `function_call`), so that an answer can be sent
+back as it came; `user.name` is a member of users' messages alone.
+
 What a vendor refuses in its own clear words is no quirk: its error passes. An operator adds to a row's quirks in
 [`gateway.toml`](configuration.md).
 
@@ -130,6 +138,8 @@ CHAT = (
     Feature("prompt cache", "cache", "", lambda golden: golden.counted("cached_tokens", "cache_write_tokens")),
     Feature("usage in streams", "/usage", "", lambda golden: golden.streamed and golden.usage is not None),
 )
+OF_THE_WIRE = {"streaming", "tools", "parallel tools", "usage in streams"}
+"""What a vendor has that speaks Chat Completions at all."""
 EMBEDDINGS = (
     Feature("embeddings", "", "input", lambda golden: "input" in golden.request),
     Feature("`base64`", "", "encoding_format", lambda golden: golden.request.get("encoding_format") == "base64"),
@@ -228,7 +238,10 @@ def _cell(row: ProviderRow, feature: Feature, goldens: Iterable[Golden]) -> str:
     )
     if best is None:
         return "no"
-    return f"[{'passes' if row.dialect == 'openai_chat' else 'yes'}]({best.folder})"
+    if row.dialect != "openai_chat":
+        return f"[yes]({best.folder})"
+    shown = row.name in ("openai", best.provider) or feature.title in OF_THE_WIRE
+    return f"[{'passes' if shown else 'may pass'}]({best.folder})"
 
 
 QUIRKS_HEAD = ["provider", "renamed", "left out, with a warning", "refused", "more"]

@@ -34,7 +34,10 @@ output = "0"
 
 
 class Embedder(BedrockUpstream):
-    """Titan and Cohere: text `n` is [n, -n], and n tokens. The first ones take longest; `bad` is throttled."""
+    """Titan and Cohere: text `n` is [n, -n], and n tokens. The first ones take longest; `bad` is throttled.
+
+    Of a call with `777` in it the last vector is missing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +59,8 @@ class Embedder(BedrockUpstream):
             running = sum(each.done_at is None and each.left_at is None for each in self.requests)
             self.most_under_way = max(self.most_under_way, running)
         vectors, tokens = [[int(text), -int(text)] for text in texts], sum(map(int, texts))
+        if "777" in texts:
+            vectors.pop()
         if "texts" in request.json:
             counted = {"x-amzn-bedrock-input-token-count": str(tokens)}
             return Reply({"embeddings": {"float": vectors}}, headers=counted)
@@ -103,6 +108,13 @@ def test_a_batch_of_what_takes_one_at_a_time(app: GatewayApp, upstream: Embedder
     assert [attempt.status for attempt in record.attempts] == [200]
     # 465 tokens at 0.02 a million, and 30 calls at 0.0001
     assert record.cost_usd == Decimal("0.0030093") == Decimal(raw.headers["x-gateway-cost-usd"])
+
+
+@pytest.mark.parametrize("texts", [["1", "777", "2"], [*numbers(1, 150), "777"]])
+def test_fewer_vectors_than_inputs_are_no_answer(app: GatewayApp, texts: list[str]) -> None:
+    answer = embed(app, texts, model=f"bedrock:{COHERE}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_malformed")
+    assert app.only_record().status == "failed"
 
 
 def test_one_refusal_is_the_whole_answer(app: GatewayApp, upstream: Embedder) -> None:

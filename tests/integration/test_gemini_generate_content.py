@@ -86,7 +86,7 @@ def test_a_chat_and_its_bill(client: openai.OpenAI, app: GatewayApp, upstream: G
     assert answer.choices[0].message.content == "Hello from Gemini."
     assert answer.usage is not None
     assert answer.usage.total_tokens == 7
-    assert raw.headers["x-gateway-warning"] == "verbosity is not sent: Gemini has none"
+    assert raw.headers["x-gateway-warning"] == "verbosity was dropped: Gemini has no such parameter"
     sent = upstream.last()
     assert sent.target == f"/v1beta/models/{MODEL}:generateContent"
     assert sent.headers["x-goog-api-key"] == "g-key"

@@ -15,14 +15,21 @@ def client() -> Iterator[Any]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    yield boto3.client(
+    made = boto3.client(
         "secretsmanager",
         endpoint_url=f"http://{host}:{port}",
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
     )
+    made.meta.events.register("before-sign", _account_of_its_own)
+    yield made
     server.stop()
+
+
+def _account_of_its_own(request: Any, **_: Any) -> None:
+    """Every moto server of a process has the same state, so other tests' secrets would be listed in the same account."""
+    request.headers["x-moto-account-id"] = "210987654321"
 
 
 def stored(client: Any) -> dict[str, str]:

@@ -32,7 +32,8 @@ def test_what_is_left_out_is_told() -> None:
         answer = ask(upstream, app, "mistral", user="u-1", seed=7, max_completion_tokens=5, logprobs=False)
         sent = upstream.requests[-1].json
     assert answer.status_code == 200
-    assert answer.headers["x-gateway-warning"] == "user is not supported by mistral and was left out"
+    left_out = [f"{name} is not supported by mistral and was left out" for name in ("user", "name of messages")]
+    assert answer.headers["x-gateway-warning"] == "; ".join(left_out)
     assert sent.keys() == {"model", "messages", "random_seed", "max_tokens"}
     assert (sent["random_seed"], sent["max_tokens"], sent["messages"][0]["role"]) == (7, 5, "system")
 

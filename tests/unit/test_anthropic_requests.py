@@ -38,15 +38,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": True}, "logprobs"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"modalities": ["text", "audio"], "audio": {"voice": "a"}}, "modalities"),
+    ({"modalities": ["text", "image"]}, "modalities"),
+    ({"logit_bias": {"1": 5}}, "logit_bias"),
     ({"functions": [{"name": "f"}]}, "functions"),
     ({"web_search_options": {}}, "web_search_options"),
     ({"stop": [1]}, "stop"),
+    ({"stop": 5}, "stop"),
     ({"reasoning_effort": "hard"}, "reasoning_effort"),
     ({"response_format": {"type": "grammar"}}, "response_format"),
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
     ({"model": "claude-3-haiku-20240307", "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, "response_format"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tools": TOOLS, "tool_choice": "sometimes"}, "tool_choice"),
+    ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+    ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "web_search"}]}}}, "tool_choice"),
+    ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "g"}}]}}}, "tool_choice"),
     ({"model": "claude-opus-5-5", "tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     ({"model": "claude-sonnet-5-5", "tools": TOOLS, "tool_choice": NAMED}, "tool_choice"),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
@@ -59,6 +65,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
     ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}, "messages[0].content[0].type"),
+    ({"messages": [{"role": "user", "content": [{"text": "untyped"}]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages[0].content[0].image_url.url"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/svg+xml,<svg/>"}}]}]}, "messages[0].content[0].image_url.url"),
     ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, "messages[0].content[0].file"),
@@ -86,7 +93,10 @@ def test_no_embeddings() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["seed", "logit_bias", "frequency_penalty", "presence_penalty", "verbosity", "prediction", "a_field_of_tomorrow"],
+    [
+        *("seed", "frequency_penalty", "presence_penalty", "verbosity", "prediction", "a_field_of_tomorrow"),
+        *("store", "metadata", "prompt_cache_key"),
+    ],
 )
 def test_dropped_with_a_warning(name: str) -> None:
     value: Any = 1 if name.endswith("penalty") else {"x": 1}
@@ -111,7 +121,7 @@ def test_nulls_and_what_says_nothing_need_no_warning() -> None:
     nothing: dict[str, Any] = {
         "frequency_penalty": 0,
         "store": False,
-        "metadata": {"trace": "x"},
+        "metadata": {},
         "logprobs": False,
         "logit_bias": {},
     }
@@ -223,7 +233,10 @@ def test_max_tokens_is_the_models_own_limit_where_the_caller_names_none() -> Non
     assert body_of("claude-opus-5-5")["max_tokens"] == capability("anthropic", "claude-opus-5-5")["max_output_tokens"]
     assert body_of("claude-3-haiku-20240307")["max_tokens"] == 4096
     assert body_of("someone-elses")["max_tokens"] == 8192
-    assert body_of(max_tokens=5, max_completion_tokens=7)["max_tokens"] == 7
+    encoded = encode(max_tokens=5, max_completion_tokens=7)
+    assert json.loads(encoded.body)["max_tokens"] == 7
+    assert encoded.warnings == ("max_tokens was dropped: max_completion_tokens says otherwise",)
+    assert encode(max_tokens=7, max_completion_tokens=7).warnings == ()
 
 
 def test_json_object_is_asked_for_in_words() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.dialects.anthropic_messages import AnthropicMessages
 from llm_gateway.dialects.bedrock_converse import BedrockConverse
+from llm_gateway.dialects.dialect import EncodedRequest
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import InvalidRequest, UpstreamMalformed
@@ -16,6 +18,7 @@ from llm_gateway.schemas.openai_chat import read_chat_request, read_embeddings_r
 PROVIDER = Provider("bedrock", "bedrock_converse", "https://h", "sigv4")
 DIALECT = BedrockConverse()
 HELLO = [{"role": "user", "content": "Hi"}]
+TOOL = {"type": "function", "function": {"name": "f"}}
 CLAUDE, NOVA = "anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon.nova-lite-v1:0"
 
 
@@ -33,7 +36,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
     ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
     ({"functions": [{"name": "f"}]}, "functions"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"logit_bias": {"1": 2}}, "logit_bias"),
+    ({"web_search_options": {}}, "web_search_options"),
+    ({"stop": 5}, "stop"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {"name": "f"}}, "tools": []}, "tool_choice"),
+    ({"additionalModelRequestFields": [1]}, "additionalModelRequestFields"),
+    ({"messages": [{"role": "user", "content": " "}]}, "messages"),
+    ({"messages": [{"role": "system", "content": "alone"}]}, "messages"),
+    ({"messages": [*HELLO, {"role": "tool", "content": "x"}]}, "messages[1].tool_call_id"),
+    ({"messages": [*HELLO, {"role": "assistant", "tool_calls": {"id": "1"}}]}, "messages[1].tool_calls"),
+    ({"messages": [*HELLO, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]}, "messages[1].tool_calls[0].id"),
+    ({"messages": [{"role": "user", "content": [{"text": "untyped"}]}]}, f"{PART}.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format"),
     ({"reasoning_effort": "enormous"}, "reasoning_effort"),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
@@ -48,8 +62,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": {"text": "x"}}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": ["x"]}]}, PART),
     ({"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "s3://b/a.png"}}]}]}, "messages[0].content"),
-    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "[1]"}}]}]}, "messages[0].tool_calls[0]"),
-    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{"}}]}]}, "messages[0].tool_calls[0]"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "[1]"}}]}]}, "messages[0].tool_calls[0].function.arguments"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{"}}]}]}, "messages[0].tool_calls[0].function.arguments"),
     ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}]}, "messages[0].tool_calls[0]"),
     ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, "messages[0].function_call"),
 ]  # fmt: skip
@@ -64,8 +78,8 @@ def test_what_would_change_the_answer_is_refused(fields: dict[str, Any], param: 
 
 
 DROPPED = [
-    ({"seed": 0}, 1), ({"logit_bias": {"1": 2}}, 1), ({"presence_penalty": 0.5}, 1), ({"frequency_penalty": 0}, 0),
-    ({"parallel_tool_calls": False}, 1), ({"parallel_tool_calls": True}, 0), ({"store": False}, 0), ({"user": "u"}, 0),
+    ({"seed": 0}, 1), ({"logit_bias": {}}, 0), ({"presence_penalty": 0.5}, 1), ({"frequency_penalty": 0}, 0),
+    ({"parallel_tool_calls": False}, 1), ({"parallel_tool_calls": True}, 0), ({"store": False}, 0), ({"user": "u"}, 1),
     ({"service_tier": "scale"}, 1), ({"service_tier": "auto"}, 0), ({"verbosity": "low"}, 1), ({"metadata": {}}, 0),
     ({"reasoning_effort": "high"}, 1), ({"reasoning_effort": "none"}, 0), ({"seed": None, "n": None, "stop": None}, 0),
 ]  # fmt: skip
@@ -94,13 +108,13 @@ def test_the_model_is_escaped_in_the_path(model: str, path: str) -> None:
 
 
 THINKING: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
-    (CLAUDE, {"reasoning_effort": "high"}, {"thinking": {"type": "enabled", "budget_tokens": 16384}}),
+    (CLAUDE, {"reasoning_effort": "high"}, {"thinking": {"type": "enabled", "budget_tokens": 32000}}),
     (CLAUDE, {"reasoning_effort": "high", "max_tokens": 1024}, None),
     (CLAUDE, {"reasoning_effort": "high", "max_tokens": 1025}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
     (CLAUDE, {"reasoning_effort": "none"}, None),
     (CLAUDE, {"reasoning_effort": "low", "thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled"}}),
-    ("anthropic.claude-opus-4-7", {"reasoning_effort": "xhigh"}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "xhigh"}}),
-    ("anthropic.claude-opus-9", {"reasoning_effort": "minimal"}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+    ("anthropic.claude-opus-4-7", {"reasoning_effort": "xhigh"}, {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "xhigh"}}),
+    ("anthropic.claude-opus-9", {"reasoning_effort": "minimal"}, {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "low"}}),
     ("anthropic.claude-3-haiku-20240307-v1:0", {"reasoning_effort": "low"}, None),
     ("us.amazon.nova-2-lite-v1:0", {"reasoning_effort": "medium"}, {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "medium"}}),
     ("openai.gpt-oss-120b-1:0", {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}),
@@ -121,18 +135,64 @@ def test_a_tool_turn_without_its_thoughts_is_not_thought_about() -> None:
     result = {"role": "tool", "tool_call_id": "1", "content": "ok"}
     body, warnings = encode(CLAUDE, messages=[*HELLO, call, result], reasoning_effort="low")
     assert "additionalModelRequestFields" not in body
-    assert warnings == ("reasoning_effort was dropped: the last tool calls came back without their reasoning_details",)
+    assert warnings == ("reasoning_effort was dropped: the last tool calls came back without reasoning_details",)
     thought = {**call, "reasoning_details": [{"type": "reasoning.text", "text": "", "signature": "s"}]}
     assert (
         "additionalModelRequestFields" in encode(CLAUDE, messages=[*HELLO, thought, result], reasoning_effort="low")[0]
     )
 
 
-def test_a_model_that_thinks_cannot_be_forced() -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    with pytest.raises(InvalidRequest) as refusal:
-        encode(CLAUDE, tools=tools, tool_choice="required", reasoning_effort="low")
-    assert refusal.value.param == "tool_choice"
+ON_BOTH: list[dict[str, Any]] = [
+    {"reasoning_effort": "high"},
+    {"reasoning_effort": "low", "max_tokens": 3000},
+    {"reasoning_effort": "high", "temperature": 0.2, "max_tokens": 9000},
+    {"temperature": 1.7},
+    {"temperature": 0.5, "top_p": 0.9, "top_k": 5},
+    {"reasoning_effort": "none"},
+    {"reasoning_effort": "low", "tools": [TOOL], "tool_choice": "required"},
+    {"tools": [TOOL], "tool_choice": "required"},
+    {"thinking": {"type": "enabled", "budget_tokens": 2000}, "reasoning_effort": "low"},
+    {"max_tokens": 5, "max_completion_tokens": 7},
+    {"response_format": {"type": "json_object"}},
+]
+
+
+def asked_of_anthropic(name: str, fields: dict[str, Any]) -> EncodedRequest | InvalidRequest:
+    request = read_chat_request(json.dumps({"messages": HELLO, **fields}).encode())
+    try:
+        return AnthropicMessages().encode("chat.completions", request, name, PROVIDER)
+    except InvalidRequest as refusal:
+        return refusal
+
+
+@pytest.mark.parametrize("fields", ON_BOTH)
+@pytest.mark.parametrize(
+    "name", ["claude-sonnet-4-5", "claude-opus-4-6", "claude-opus-5", "claude-opus-5-5", "claude-3-5-haiku-20241022"]
+)
+def test_claude_is_asked_alike_on_bedrock_and_on_its_own_api(name: str, fields: dict[str, Any]) -> None:
+    own = asked_of_anthropic(name, fields)
+    if isinstance(own, InvalidRequest):
+        with pytest.raises(InvalidRequest) as caught:
+            encode(f"us.anthropic.{name}-v1:0", **fields)
+        assert (caught.value.param, caught.value.message) == (own.param, own.message)
+        return
+    body, warnings = encode(f"us.anthropic.{name}-v1:0", **fields)
+    told, extra = body.get("inferenceConfig", {}), body.get("additionalModelRequestFields", {})
+    asked = json.loads(own.body)
+    sampled = {"temperature": told.get("temperature"), "top_p": told.get("topP"), "top_k": extra.get("top_k")}
+    assert sampled == {sampling: asked.get(sampling) for sampling in sampled}
+    assert (extra.get("thinking"), extra.get("output_config")) == (asked.get("thinking"), asked.get("output_config"))
+    assert told.get("maxTokens", asked["max_tokens"]) == asked["max_tokens"]
+    assert [part["text"] for part in body.get("system", ())] == [part["text"] for part in asked.get("system", ())]
+    assert [each.split(":")[0] for each in warnings] == [each.split(":")[0] for each in own.warnings]
+
+
+def test_an_empty_result_of_a_tool_is_an_empty_object() -> None:
+    call = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": ""}}]}
+    empty: list[Any] = ["", " ", None, []]
+    for content in empty:
+        body, _ = encode(messages=[*HELLO, call, {"role": "tool", "tool_call_id": "1", "content": content}])
+        assert body["messages"][2]["content"] == [{"toolResult": {"toolUseId": "1", "content": [{"json": {}}]}}]
 
 
 # -- embeddings ------------------------------------------------------------------------------------------------------
@@ -181,6 +241,7 @@ TITAN_ANSWER = {"embedding": ROWS[0], "inputTextTokenCount": 5, "embeddingsByTyp
     [
         (TITAN, TITAN_ANSWER, None, ROWS[:1], 5),
         (COHERE, {"id": "1", "response_type": "embeddings_floats", "embeddings": ROWS, "texts": ["a", "b"]}, None, ROWS, None),
+        (TITAN, {"embedding": ROWS[0]}, None, ROWS[:1], None),
         (COHERE4, {"id": "1", "response_type": "embeddings_by_type", "embeddings": {"float": ROWS}}, {"x-amzn-bedrock-input-token-count": "7"}, ROWS, 7),
     ],
 )  # fmt: skip
@@ -188,7 +249,9 @@ def test_embeddings_come_down(
     model: str, answer: dict[str, Any], headers: dict[str, str] | None, rows: list[list[float]], tokens: int | None
 ) -> None:
     for encoding in ("float", "base64", None):
-        request = read_embeddings_request(json.dumps({"input": "a", "encoding_format": encoding}).encode())
+        request = read_embeddings_request(
+            json.dumps({"input": ["Hello", "you"][: len(rows)], "encoding_format": encoding}).encode()
+        )
         decoded = DIALECT.decode("embeddings", request, model, json.dumps(answer).encode(), headers)
         body = json.loads(decoded.body)
         found = [item["embedding"] for item in body["data"]]
@@ -197,12 +260,15 @@ def test_embeddings_come_down(
         assert found == rows
         assert [item["index"] for item in body["data"]] == list(range(len(rows)))
         assert (body["object"], body["model"]) == ("list", model)
-        assert body["usage"] == (None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens})
-        assert decoded.usage == (None if tokens is None else Usage(tokens))
+        counted = Usage([2, 3][len(rows) - 1], estimated=True) if tokens is None else Usage(tokens)
+        assert decoded.usage == counted
+        assert body["usage"] == {"prompt_tokens": counted.input_tokens, "total_tokens": counted.input_tokens}
 
 
-@pytest.mark.parametrize("answer", [b"{}", b'{"embeddings":[]}', b'{"embedding":["x"]}'])
-def test_an_answer_without_embeddings_is_malformed(answer: bytes) -> None:
+@pytest.mark.parametrize(
+    "answer", [b"{}", b'{"embeddings":[]}', b'{"embedding":["x"]}', b'{"embedding":7}', b'{"embeddings":[[1.5],[2.5]]}']
+)
+def test_an_answer_without_an_embedding_for_each_input_is_malformed(answer: bytes) -> None:
     request = read_embeddings_request(b'{"input":"a","encoding_format":"base64"}')
     with pytest.raises(UpstreamMalformed):
         DIALECT.decode("embeddings", request, TITAN, answer)

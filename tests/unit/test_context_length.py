@@ -15,6 +15,8 @@ from llm_gateway.dialects.context_length import is_too_long
         "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576).",
         "The input token count (1200000) exceeds the maximum number of tokens allowed",
         "Please reduce the length of the messages or completion.",
+        "This endpoint's maximum context length is 131072 tokens. However, you requested about 138956 tokens (7884 of text input, 131072 in the output).",
+        "request (14429 tokens) exceeds the available context size (8192 tokens), try increasing it",
         "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
         "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
         "the request exceeds the available context size, try increasing it",

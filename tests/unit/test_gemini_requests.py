@@ -16,6 +16,7 @@ DIALECT = GeminiGenerateContent()
 GEMINI = Provider("gemini", "gemini_generate_content", "https://g.example/v1beta")
 VERTEX = Provider("google_vertex", "gemini_generate_content", "https://v.example", quirks=Quirks(envelope="vertex"))
 HELLO = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
@@ -45,7 +46,14 @@ def image(url: str, **more: Any) -> list[dict[str, Any]]:
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"tool_choice": {"type": "custom"}}, "tool_choice"),
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0]"),
-        ({"response_format": {"type": "grammar"}}, "response_format.type"),
+        ({"response_format": {"type": "grammar"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
+        ({"stop": 5}, "stop"),
+        ({"logit_bias": {"1": 5}}, "logit_bias"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {}}]}}}, "tool_choice"),
+        ({"messages": user({"text": "untyped"})}, "messages[0].content[0].type"),
         ({"reasoning_effort": "enormous"}, "reasoning_effort"),
         ({"reasoning": {"max_tokens": -1}}, "reasoning.max_tokens"),
         ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, "messages[0].role"),
@@ -103,7 +111,10 @@ def test_vertex_must_know_the_type_behind_a_url() -> None:
         ("gemini-2.5-flash", {"reasoning_effort": "medium"}, {"thinkingBudget": 8192, "includeThoughts": True}, False),
         ("gemini-2.5-flash", {"reasoning": {"max_tokens": 99999}}, {"thinkingBudget": 24576, "includeThoughts": True}, False),
         ("gemini-2.5-flash-lite", {"reasoning": {"max_tokens": 100}}, {"thinkingBudget": 512, "includeThoughts": True}, False),
-        ("gemini-2.5-flash-lite", {"reasoning_effort": "low", "max_tokens": 100}, {"thinkingBudget": 0}, False),
+        ("gemini-2.5-flash-lite", {"reasoning_effort": "low", "max_tokens": 600}, {"thinkingBudget": 0}, True),
+        ("gemini-2.5-flash-lite", {"reasoning_effort": "low", "max_tokens": 1000}, {"thinkingBudget": 800, "includeThoughts": True}, False),
+        ("gemini-2.5-pro", {"reasoning_effort": "high", "max_tokens": 100}, {"thinkingBudget": 128, "includeThoughts": True}, True),
+        ("gemini-2.5-flash", {"reasoning": {"max_tokens": 900}, "max_tokens": 1000}, {"thinkingBudget": 800, "includeThoughts": True}, False),
         ("gemini-2.5-pro", {"reasoning_effort": "none"}, {"thinkingBudget": 128, "includeThoughts": True}, True),
         ("gemini-2.0-flash", {"reasoning_effort": "none"}, None, False),
         ("gemini-2.5-pro", {"extra_body": {"google": {"thinking_config": {"thinking_budget": -1, "include_thoughts": True}}}},
@@ -161,8 +172,18 @@ def test_an_image_in_a_tools_result_goes_beside_it() -> None:
 
 def test_what_gemini_does_not_know_is_left_out_with_a_warning_and_nulls_without() -> None:
     body, warnings = encode(verbosity="low", metadata={"a": "b"}, store=True, prediction=None, logit_bias=None)
-    assert warnings == ("verbosity is not sent: Gemini has none",)
+    assert warnings == tuple(
+        f"{name} was dropped: Gemini has no such parameter" for name in ("verbosity", "metadata", "store")
+    )
     assert body.keys() == {"contents"}
+
+
+@pytest.mark.parametrize(
+    ("tier", "sent", "warned"), [("flex", "flex", 0), ("auto", None, 0), ("scale", None, 1), ({}, None, 1)]
+)
+def test_service_tiers(tier: Any, sent: str | None, warned: int) -> None:
+    body, warnings = encode(service_tier=tier)
+    assert (body.get("serviceTier"), len(warnings)) == (sent, warned)
 
 
 def test_the_models_name_is_escaped_in_the_path() -> None:

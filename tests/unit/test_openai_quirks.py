@@ -50,12 +50,20 @@ def test_what_happens_anyway_is_not_refused(name: str, unasked: Any, asked: Any)
         (b'{"max_completion_tokens": 5}', b'{"max_tokens": 5}'),
         (b'{"max_completion_tokens":5,"max_tokens":null}', b'{"max_tokens":5}'),
         (b'{"max_completion_tokens":null,"max_tokens":7}', b'{"max_tokens":7}'),
-        (b'{"max_completion_tokens":5,"max_tokens":7}', b'{"max_tokens":7}'),
+        (b'{"max_completion_tokens":7,"max_tokens":7}', b'{"max_tokens":7}'),
         (b'{"max_tokens":7}', b'{"max_tokens":7}'),
     ],
 )
 def test_a_limit_is_not_lost_in_renaming(body: bytes, wanted: bytes) -> None:
     assert adapted(body, rename={"max_completion_tokens": "max_tokens"}) == (wanted, ())
+
+
+def test_of_two_names_openais_counts() -> None:
+    body = b'{"seed":1,"max_completion_tokens":5,"max_tokens":7,"random_seed":1}'
+    rename = {"max_completion_tokens": "max_tokens", "seed": "random_seed"}
+    changed, warnings = adapted(body, rename=rename)
+    assert changed == b'{"random_seed":1,"max_tokens":5}'
+    assert warnings == ("max_tokens was left out: max_completion_tokens says otherwise",)
 
 
 def test_instructions_of_a_developer_go_as_those_of_the_system() -> None:
@@ -78,6 +86,21 @@ def test_members_of_messages_are_left_out_with_one_warning() -> None:
 def test_a_null_in_a_message_is_left_out_without_a_word() -> None:
     changed, warnings = adapted(b'{"messages":[{"role":"user","name":null}]}', drop_from_messages=("name",))
     assert (changed, warnings) == (b'{"messages":[{"role":"user"}]}', ())
+
+
+def test_the_nulls_of_a_clients_model_go_where_messages_are_closed_and_nowhere_else() -> None:
+    body = b'{"messages":[{"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"a","x":null}]}]}'
+    changed, warnings = adapted(body, drop_from_messages=("reasoning_content",))
+    assert changed == b'{"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"a","x":null}]}]}'
+    assert warnings == ()
+    assert adapted(body, developer_role=False) == (body, ())
+
+
+def test_a_member_may_be_refused_of_one_role_alone() -> None:
+    body = b'{"messages":[{"role":"developer","name":"a"},{"role":"tool","name":"f"}]}'
+    changed, warnings = adapted(body, drop_from_messages=("system.name",), developer_role=False)
+    assert changed == b'{"messages":[{"role":"system"},{"role":"tool","name":"f"}]}'
+    assert warnings == ("name of messages is not supported by corp and was left out",)
 
 
 MESSAGES = st.lists(

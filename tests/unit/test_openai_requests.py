@@ -69,3 +69,11 @@ def test_embeddings_need_an_input(given: object) -> None:
 @pytest.mark.parametrize("given", ["text", ["a", "b"], [1, 2], [[1], [2]]])
 def test_embeddings_take_text_and_tokens(given: object) -> None:
     assert read_embeddings_request(orjson.dumps({"model": "m", "input": given})).model == "m"
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, "256", True])
+def test_dimensions_are_a_positive_integer(given: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_embeddings_request(orjson.dumps({"input": "a", "dimensions": given}))
+    assert caught.value.param == "dimensions"
+    assert read_embeddings_request(b'{"input":"a","dimensions":null}').fields["dimensions"] is None

@@ -52,7 +52,7 @@ def test_a_feature_is_claimed_where_one_golden_shows_it(tmp_path: Path) -> None:
 def test_a_vendors_own_transcript_comes_before_the_wires() -> None:
     row = row_of(page(GOLDENS), "deepseek")
     assert row["reasoning"] == "[passes](../tests/golden/openai_chat/deepseek_reasoning_streamed/)"
-    assert row["images"] == "[passes](../tests/golden/openai_chat/media/)"
+    assert row["images"] == "[may pass](../tests/golden/openai_chat/media/)"
 
 
 def test_what_a_row_refuses_is_not_claimed() -> None:

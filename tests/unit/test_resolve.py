@@ -111,22 +111,24 @@ def test_no_name_means_the_default_model(empty: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "default", "configured"),
+    ("model", "default", "configured", "hint"),
     [
-        ("gpt-4.1", "openai", frozenset({"echo"})),
-        ("openai:gpt-4.1", "openai", frozenset({"echo"})),
-        ("openai:", "openai", CONFIGURED),
-        ("gone", "openai", CONFIGURED),
-        ("x", "openai_compatible", CONFIGURED | {"openai_compatible"}),  # it has no address
+        ("gpt-4.1", "openai", frozenset({"echo"}), ""),
+        ("openai:gpt-4.1", "openai", frozenset({"echo"}), " The provider `openai` has no key here."),
+        ("openai:", "openai", CONFIGURED, " Name a model of the provider: `openai:…`."),
+        ("gone", "openai", CONFIGURED, ""),
+        ("x", "openai_compatible", CONFIGURED | {"openai_compatible"}, ""),  # it has no address
     ],
 )
-def test_a_name_nobody_serves_is_refused_in_openais_words(model: str, default: str, configured: frozenset[str]) -> None:
+def test_a_name_nobody_serves_is_refused_in_openais_words(
+    model: str, default: str, configured: frozenset[str], hint: str
+) -> None:
     with pytest.raises(ModelNotFound) as caught:
         resolve(model, catalog(default), configured)
     assert caught.value.http_status == 404
     assert caught.value.envelope() == {
         "error": {
-            "message": f"The model `{model}` does not exist or you do not have access to it.",
+            "message": f"The model `{model}` does not exist or you do not have access to it.{hint}",
             "type": "invalid_request_error",
             "param": "model",
             "code": "model_not_found",

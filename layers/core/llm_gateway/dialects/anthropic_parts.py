@@ -13,6 +13,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
+from llm_gateway.dialects.parameters import unknown_part
 from llm_gateway.errors import InvalidRequest
 
 Block = dict[str, Any]
@@ -63,7 +64,7 @@ def _block(part: Mapping[str, Any], place: str) -> Block | None:
         return _document(part.get("file"), f"{place}.file")
     if isinstance(kind, str) and kind in _ANTHROPICS_OWN:
         return dict(part)
-    raise InvalidRequest(f"Claude takes no content of this type: `{str(kind)[:64]}`.", param=f"{place}.type")
+    raise unknown_part("Claude", part, place)
 
 
 def _image(image: Any, place: str) -> Block:

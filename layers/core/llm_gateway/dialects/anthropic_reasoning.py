@@ -43,6 +43,8 @@ class Reasoning:
         own = self._fields.get("thinking")
         if own is not None:
             body["thinking"] = own
+            if self._fields.get("reasoning_effort") is not None:
+                self._warnings.append("reasoning_effort was dropped: the request sets `thinking` itself")
             thinks = not (isinstance(own, dict) and own.get("type") in ("disabled", "between_tools"))
         else:
             thinks = self._ask(body, self._effort(), unsigned_tool_use=unsigned_tool_use)

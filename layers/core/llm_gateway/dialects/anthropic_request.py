@@ -1,7 +1,7 @@
 """A chat completion request as the body of a Claude message.
 
 What Claude has goes up in its terms. What it lacks is dropped with a warning where the answer is right without it
-(`seed`, `logit_bias`, penalties, …), and refused where it would not be (`n` above 1, log probabilities, audio). Fields
+(`seed`, penalties, …), and refused where it would not be (`n` above 1, `logit_bias`, log probabilities, audio). Fields
 of the Messages API that OpenAI does not have (`thinking`, `output_config`, `context_management`, …) go up as they are;
 every other field is dropped with a warning, since the API refuses what it does not know.
 Sources: https://platform.openai.com/docs/api-reference/chat/create, https://platform.claude.com/docs/en/api/messages/create,
@@ -15,6 +15,8 @@ from llm_gateway.dialects.anthropic_history import read_conversation
 from llm_gateway.dialects.anthropic_parts import text_block
 from llm_gateway.dialects.anthropic_reasoning import Reasoning
 from llm_gateway.dialects.anthropic_tools import closed, encode_tools
+from llm_gateway.dialects.parameters import JSON_IN_WORDS, output_limit, schema_of, stop_sequences, wants_json
+from llm_gateway.dialects.unsent import Reach, unsent
 from llm_gateway.errors import InvalidRequest
 
 _PASSED = (
@@ -28,16 +30,27 @@ _PASSED = (
     "speed",
     "user_profile_id",
 )
-_READ = frozenset(
-    {"messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "stop_sequences"}
-    | {"temperature", "top_p", "top_k", "thinking", "reasoning_effort", "tools", "tool_choice", "parallel_tool_calls"}
-    | {"response_format", "user", "safety_identifier", "metadata", "service_tier", "n", "logprobs", "top_logprobs"}
-    | {"modalities", "audio", "functions", "function_call", "web_search_options", "anthropic_beta"}
-    | {"frequency_penalty", "presence_penalty", "store"}
+_REACH = Reach(
+    "Claude",
+    members=frozenset(
+        {"messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop"}
+        | {"stop_sequences", "temperature", "top_p", "top_k", "thinking", "reasoning_effort", "tools", "tool_choice"}
+        | {"parallel_tool_calls", "response_format", "user", "safety_identifier", "service_tier", "anthropic_beta"}
+        | {*_PASSED}
+    ),
+    refused={
+        "logprobs": "Claude gives no log probabilities: `logprobs` is not supported.",
+        "top_logprobs": "Claude gives no log probabilities: `top_logprobs` is not supported.",
+        "logit_bias": "Claude takes no `logit_bias`.",
+        "n": "Claude gives one answer: `n` must be 1.",
+        "modalities": "Claude answers in text only.",
+        "audio": "Claude gives no audio.",
+        "functions": "`functions` is not supported: use `tools`.",
+        "function_call": "`function_call` is not supported: use `tools`.",
+        "web_search_options": "`web_search_options` is not supported: give Anthropic's web search as a tool.",
+    },
 )
 _SERVICE_TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard_only": "standard_only"}
-_MOST_TOLD = 10
-_JSON_ONLY = "Answer with one JSON object and nothing else: no prose, no Markdown fence."
 
 
 def encode_body(
@@ -47,10 +60,10 @@ def encode_body(
 
     `native`: for Anthropic's own API, which alone has service tiers. Raises `InvalidRequest`.
     """
-    _refuse(fields)
+    told = unsent({**fields, "metadata": _of_openai(fields.get("metadata"))}, _REACH)
     warnings: list[str] = []
     conversation = read_conversation(fields["messages"])
-    body: dict[str, Any] = {"max_tokens": _max_tokens(fields, facts)}
+    body: dict[str, Any] = {"max_tokens": _max_tokens(fields, facts, warnings)}
     for name in _PASSED:
         if fields.get(name) is not None:
             body[name] = fields[name]
@@ -63,7 +76,7 @@ def encode_body(
     reasoning = Reasoning(fields, facts, forced=forced, warnings=warnings)
     reasoning.apply(body, unsigned_tool_use=conversation.ends_in_unsigned_tool_use)
     _stop_sequences(fields, body, warnings)
-    _metadata(fields, body)
+    _user(fields, body)
     if native:
         _service_tier(fields.get("service_tier"), body, warnings)
     elif fields.get("service_tier") not in (None, "auto", "default"):
@@ -71,40 +84,23 @@ def encode_body(
     if conversation.system:
         body["system"] = conversation.system
     body["messages"] = conversation.turns
-    warnings += _dropped(fields)
-    return body, warnings
+    return body, warnings + told
 
 
-def _refuse(fields: Mapping[str, Any]) -> None:
-    if (fields.get("n") or 1) > 1:
-        raise InvalidRequest("Claude gives one answer: `n` must be 1.", param="n")
-    for name in ("logprobs", "top_logprobs"):
-        if fields.get(name):
-            raise InvalidRequest(f"Claude gives no log probabilities: `{name}` is not supported.", param=name)
-    modalities = fields.get("modalities")
-    if fields.get("audio") is not None or (isinstance(modalities, list) and "audio" in modalities):
-        raise InvalidRequest("Claude gives no audio.", param="modalities")
-    for name in ("functions", "function_call"):
-        if fields.get(name):
-            raise InvalidRequest(f"`{name}` is not supported: use `tools`.", param=name)
-    if fields.get("web_search_options") is not None:
-        message = "`web_search_options` is not supported: give Anthropic's web search as a tool."
-        raise InvalidRequest(message, param="web_search_options")
+def _of_openai(metadata: Any) -> Any:
+    """What `metadata` holds besides Anthropic's own `user_id`, which is told."""
+    if not isinstance(metadata, dict):
+        return metadata
+    return {name: value for name, value in metadata.items() if name != "user_id"}
 
 
-def _max_tokens(fields: Mapping[str, Any], facts: Mapping[str, Any]) -> int:
-    for name in ("max_completion_tokens", "max_tokens"):
-        given = fields.get(name)
-        if given is not None:
-            return int(given)
-    return int(facts["max_output_tokens"])
+def _max_tokens(fields: Mapping[str, Any], facts: Mapping[str, Any], warnings: list[str]) -> int:
+    given = output_limit(fields, warnings)
+    return int(facts["max_output_tokens"]) if given is None else given
 
 
 def _stop_sequences(fields: Mapping[str, Any], body: dict[str, Any], warnings: list[str]) -> None:
-    given = fields.get("stop") if fields.get("stop") is not None else fields.get("stop_sequences")
-    listed = [given] if isinstance(given, str) else given or []
-    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-        raise InvalidRequest("`stop` must be a string or an array of strings.", param="stop")
+    listed = stop_sequences(fields["stop"] if fields.get("stop") is not None else fields.get("stop_sequences"))
     kept = [each for each in listed if each.strip()]
     if len(kept) < len(listed):
         warnings.append("a stop sequence of white space was dropped: Claude takes none")
@@ -112,8 +108,8 @@ def _stop_sequences(fields: Mapping[str, Any], body: dict[str, Any], warnings: l
         body["stop_sequences"] = kept
 
 
-def _metadata(fields: Mapping[str, Any], body: dict[str, Any]) -> None:
-    """Who the end user is; OpenAI's own `metadata` is for its dashboard, and goes nowhere."""
+def _user(fields: Mapping[str, Any], body: dict[str, Any]) -> None:
+    """Who the end user is. Anthropic's `metadata` is that alone, OpenAI's is for its dashboard and goes nowhere."""
     given = fields.get("metadata")
     user = given.get("user_id") if isinstance(given, dict) else None
     user = user or fields.get("safety_identifier") or fields.get("user")
@@ -133,29 +129,14 @@ def _response_format(
     wanted: Any, facts: Mapping[str, Any], body: dict[str, Any], system: list[dict[str, Any]], warnings: list[str]
 ) -> None:
     """A schema is held natively or refused. There is no mode for just any JSON: it is asked for in words."""
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if wanted is None or kind == "text":
-        return
-    if kind == "json_object":
-        system.append(text_block(_JSON_ONLY))
+    if wants_json(wanted):
+        system.append(text_block(JSON_IN_WORDS))
         warnings.append("response_format json_object was asked for in words: Claude has no such mode")
         return
-    described = wanted.get("json_schema") if isinstance(wanted, dict) else None
-    schema = described.get("schema") if isinstance(described, dict) else None
-    if kind != "json_schema" or not isinstance(schema, dict):
-        message = "`response_format` must be text, json_object, or json_schema with a schema."
-        raise InvalidRequest(message, param="response_format")
+    described = schema_of(wanted)
+    if described is None:
+        return
     if not facts["json_schema"]:
         raise InvalidRequest("This model cannot be held to a JSON schema.", param="response_format")
-    held = {"type": "json_schema", "schema": closed(schema)}
+    held = {"type": "json_schema", "schema": closed(described["schema"])}
     body.setdefault("output_config", {}).setdefault("format", held)
-
-
-def _dropped(fields: Mapping[str, Any]) -> list[str]:
-    """Warnings for what has no counterpart; what says nothing (null, a penalty of 0, false, []) needs none."""
-    known = _READ.union(_PASSED)
-    names = [name for name, value in fields.items() if name not in known and value not in (None, False, [], {}, "")]
-    names += [name for name in ("frequency_penalty", "presence_penalty") if fields.get(name)]
-    # The names are the caller's, and go into a header.
-    told = [f"{ascii(name)[1:-1][:64]} was dropped: Claude has no such parameter" for name in names[:_MOST_TOLD]]
-    return told if len(names) <= _MOST_TOLD else [*told, f"{len(names) - _MOST_TOLD} more were dropped"]

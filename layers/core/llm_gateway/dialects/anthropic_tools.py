@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_gateway.dialects.anthropic_parts import with_cache_control
+from llm_gateway.dialects.parameters import allowed_tools, refuse_forced_without_tools
 from llm_gateway.errors import InvalidRequest
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}}
@@ -21,10 +22,10 @@ def encode_tools(
     tools = [_tool(tool, f"tools[{at}]", facts, warnings) for at, tool in enumerate(fields.get("tools") or ())]
     choice = fields.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        choice, tools = _allowed(choice.get("allowed_tools"), tools)
+        choice, names = allowed_tools(choice, fields.get("tools"))
+        tools = [tool for tool in tools if tool.get("name") in names]
+    refuse_forced_without_tools(choice, tools)
     if not tools:
-        if choice not in (None, "auto", "none"):
-            raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
         return False
     body["tools"] = tools
     encoded = _choice(choice)
@@ -33,11 +34,17 @@ def encode_tools(
     if encoded != {"type": "auto"}:
         body["tool_choice"] = encoded
     forced = encoded["type"] in ("any", "tool")
-    if forced and not facts["forced_tools"]:
+    if forced:
+        refuse_forcing(facts)
+    return forced
+
+
+def refuse_forcing(facts: Mapping[str, Any]) -> None:
+    """Raises `InvalidRequest` for a model that cannot be made to call a tool."""
+    if not facts["forced_tools"]:
         raise InvalidRequest(
             "This model cannot be forced to call a tool: `tool_choice` must be auto or none.", param="tool_choice"
         )
-    return forced
 
 
 def _tool(tool: Any, place: str, facts: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
@@ -98,13 +105,3 @@ def _choice(choice: Any) -> dict[str, Any]:
         if isinstance(name, str):
             return {"type": "tool", "name": name}
     raise InvalidRequest("`tool_choice` must be none, auto, required, or name a function.", param="tool_choice")
-
-
-def _allowed(allowed: Any, tools: list[dict[str, Any]]) -> tuple[Any, list[dict[str, Any]]]:
-    """The mode of a choice of `allowed_tools`, and those tools alone."""
-    listed = allowed.get("tools") if isinstance(allowed, dict) else None
-    if not isinstance(listed, list):
-        raise InvalidRequest("`tool_choice.allowed_tools.tools` must be an array.", param="tool_choice")
-    functions = [each.get("function") for each in listed if isinstance(each, dict)]
-    names = [function.get("name") for function in functions if isinstance(function, dict)]
-    return allowed.get("mode"), [tool for tool in tools if tool.get("name") in names]

@@ -1,15 +1,13 @@
 """Embeddings of Titan and Cohere on Bedrock, by InvokeModel.
 
 Titan embeds one text a call, Cohere up to 96, and tells its count of tokens in the header
-`x-amzn-bedrock-input-token-count` alone. Fields that OpenAI's wire does not have (`input_type`, `truncate`,
-`normalize`) go to the model as they are.
+`x-amzn-bedrock-input-token-count` alone; where that is missing the count is estimated. Fields that OpenAI's wire does
+not have (`input_type`, `truncate`, `normalize`) go to the model as they are.
 Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed-v3.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed-v4.html
 """
 
-import base64
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +16,9 @@ import orjson
 from llm_gateway.catalog.capabilities import capability
 from llm_gateway.dialects.bedrock_answer import parse_answer
 from llm_gateway.dialects.dialect import DecodedAnswer
+from llm_gateway.dialects.embeddings import estimated_usage, texts_of, write_embeddings
 from llm_gateway.domain.usage import Usage
-from llm_gateway.errors import InvalidRequest, UpstreamMalformed
+from llm_gateway.errors import InvalidRequest
 
 _OPENAI_FIELDS = {"model", "input", "dimensions", "encoding_format", "user"}
 _INPUTS_PER_CALL = {"titan_v1": 1, "titan_v2": 1, "cohere_v3": 96, "cohere_v4": 96}
@@ -34,9 +33,7 @@ def inputs_per_call(model: str) -> int | None:
 def encode_embeddings(fields: Mapping[str, Any], model: str) -> bytes:
     """Raises `InvalidRequest` with the `param` at fault."""
     kind = capability("bedrock", model).get("embeddings")
-    texts = _texts(fields["input"])
-    if fields.get("encoding_format") not in (None, "float", "base64"):
-        raise InvalidRequest("`encoding_format` must be float or base64.", param="encoding_format")
+    texts = texts_of(fields, "Bedrock")
     dimensions = fields.get("dimensions")
     if dimensions is not None and kind in ("titan_v1", "cohere_v3"):
         raise InvalidRequest(f"`{model}` has one size: leave out `dimensions`.", param="dimensions")
@@ -58,33 +55,19 @@ def decode_embeddings(
 ) -> DecodedAnswer:
     """Raises `UpstreamMalformed`. `headers`, where they are known, may hold the count of tokens."""
     answer = parse_answer(body)
-    vectors = _vectors(answer)
-    encode = _base64 if fields.get("encoding_format") == "base64" else list
-    try:
-        data = [{"object": "embedding", "index": at, "embedding": encode(row)} for at, row in enumerate(vectors)]
-    except (struct.error, OverflowError):
-        raise UpstreamMalformed("An embedding in the provider's answer is not made of numbers.") from None
+    texts = texts_of(fields, "Bedrock")
     tokens = _token_count(answer, headers or {})
-    counted = None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens}
-    listed = {"object": "list", "data": data, "model": model, "usage": counted}
-    return DecodedAnswer(orjson.dumps(listed), None, None, None if tokens is None else Usage(tokens), str)
+    usage = estimated_usage(texts) if tokens is None else Usage(tokens)
+    written = write_embeddings(fields, model, texts, _vectors(answer), usage)
+    return DecodedAnswer(written, None, None, usage, str)
 
 
-def _texts(given: Any) -> list[str]:
-    texts = [given] if isinstance(given, str) else given
-    if not all(isinstance(text, str) for text in texts):
-        raise InvalidRequest("Bedrock embeds text: `input` must be a string or an array of strings.", param="input")
-    return list(texts)
-
-
-def _vectors(answer: Mapping[str, Any]) -> list[list[float]]:
+def _vectors(answer: Mapping[str, Any]) -> Any:
     found = answer.get("embeddings")
     if isinstance(found, dict):
         found = found.get("float")
-    if found is None and isinstance(answer.get("embedding"), list):
+    if found is None and "embedding" in answer:
         found = [answer["embedding"]]
-    if not isinstance(found, list) or not found or not all(isinstance(row, list) for row in found):
-        raise UpstreamMalformed("The provider's answer holds no embedding.")
     return found
 
 
@@ -94,8 +77,3 @@ def _token_count(answer: Mapping[str, Any], headers: Mapping[str, str]) -> int |
         return count
     told = headers.get(_COUNT_HEADER, "")
     return int(told) if told.isdecimal() else None
-
-
-def _base64(row: list[float]) -> str:
-    """Little-endian 32-bit floats, as OpenAI sends them."""
-    return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode()

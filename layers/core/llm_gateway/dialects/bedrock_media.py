@@ -16,7 +16,23 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _IMAGES = {"png", "jpeg", "gif", "webp"}
 _VIDEOS = {"mkv", "mov", "mp4", "webm", "flv", "mpeg", "mpg", "wmv", "three_gp"}
 _DOCUMENTS = {"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"}
-_AUDIO = {"mp3", "opus", "wav", "aac", "flac", "mp4", "ogg", "mkv", "mka", "x-aac", "m4a", "mpeg", "mpga", "pcm"}
+_AUDIO = {
+    "mp3",
+    "opus",
+    "wav",
+    "aac",
+    "flac",
+    "mp4",
+    "ogg",
+    "mkv",
+    "mka",
+    "x-aac",
+    "m4a",
+    "mpeg",
+    "mpga",
+    "pcm",
+    "webm",
+}
 _FORMAT_OF_TYPE = {
     "image/jpg": "jpeg",
     "video/quicktime": "mov",

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from llm_gateway.dialects.bedrock_media import audio_block, document_block, image_block, video_block
+from llm_gateway.dialects.parameters import unknown_part
 from llm_gateway.errors import InvalidRequest
 
 REASONING_FORMAT = "bedrock-converse-v1"
@@ -77,6 +78,8 @@ def read_conversation(messages: list[Mapping[str, Any]], *, caches: bool) -> Con
             _add_tool_result(conversation, message, param)
         else:
             raise InvalidRequest(f"Bedrock knows no message of the role `{role}`.", param=f"{param}.role")
+    if not conversation.messages:
+        raise InvalidRequest("`messages` must hold something that a user or an assistant said.", param="messages")
     return conversation
 
 
@@ -96,9 +99,12 @@ def _add_assistant(conversation: Conversation, message: Mapping[str, Any], param
     blocks = list(_reasoning(conversation, message.get("reasoning_details")))
     blocks += _content(conversation, message.get("content"), f"{param}.content")
     blocks += _text(message.get("refusal"))
-    for at, call in enumerate(message.get("tool_calls") or ()):
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise InvalidRequest(f"`{param}.tool_calls` must be an array.", param=f"{param}.tool_calls")
+    for at, call in enumerate(calls):
         blocks.append(_tool_use(conversation, call, f"{param}.tool_calls[{at}]"))
-    if message.get("function_call"):
+    if message.get("function_call") is not None:
         raise InvalidRequest("`function_call` is not supported: use `tool_calls`.", param=f"{param}.function_call")
     conversation.add("assistant", _marked(conversation, blocks, message))
 
@@ -108,17 +114,30 @@ def _tool_use(conversation: Conversation, call: Any, param: str) -> Block:
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(function, dict) or not isinstance(name, str):
         raise InvalidRequest(f"`{param}` must be a call of a function.", param=param)
-    arguments = function.get("arguments") or "{}"
-    try:
-        if not isinstance(arguments, str) or not isinstance(orjson.loads(arguments), dict):
-            raise InvalidRequest(f"`{param}.function.arguments` must be a JSON object, as text.", param=param)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest(f"`{param}.function.arguments` is not valid JSON.", param=param) from None
+    arguments = _arguments(function.get("arguments"), f"{param}.function.arguments")
     conversation.tool_blocks = True
     if name not in conversation.tool_names:
         conversation.tool_names.append(name)
     # The caller's own bytes: an integer past 64 bits would not survive being parsed.
-    return {"toolUse": {"toolUseId": call.get("id"), "name": name, "input": orjson.Fragment(arguments.encode())}}
+    tool_id = _tool_id(call.get("id"), f"{param}.id")
+    return {"toolUse": {"toolUseId": tool_id, "name": name, "input": orjson.Fragment(arguments.encode())}}
+
+
+def _arguments(given: Any, param: str) -> str:
+    arguments = "{}" if given in (None, "") else given
+    try:
+        is_object = isinstance(arguments, str) and isinstance(orjson.loads(arguments), dict)
+    except orjson.JSONDecodeError:
+        is_object = False
+    if not is_object:
+        raise InvalidRequest(f"`{param}` must be the text of a JSON object.", param=param)
+    return str(arguments)
+
+
+def _tool_id(given: Any, param: str) -> str:
+    if not isinstance(given, str) or not given:
+        raise InvalidRequest(f"`{param}` must be a string.", param=param)
+    return given
 
 
 def _add_tool_result(conversation: Conversation, message: Mapping[str, Any], param: str) -> None:
@@ -126,10 +145,12 @@ def _add_tool_result(conversation: Conversation, message: Mapping[str, Any], par
     content = list(_content(conversation, message.get("content"), f"{param}.content"))
     points = [block for block in content if "cachePoint" in block] + conversation.cache_points(message)
     content = [block for block in content if "cachePoint" not in block]
-    result: Block = {"toolUseId": message.get("tool_call_id"), "content": content}
+    result: Block = {
+        "toolUseId": _tool_id(message.get("tool_call_id"), f"{param}.tool_call_id"),
+        "content": content or [{"json": {}}],  # blank text is refused, and so is an error with nothing in it
+    }
     if message.get("is_error") is True:
         result["status"] = "error"
-        result["content"] = content or [{"json": {}}]  # an error with nothing in it is refused
     conversation.tool_blocks = True
     conversation.add("user", [{"toolResult": result}, *points[-1:]])
 
@@ -177,7 +198,7 @@ def _part(conversation: Conversation, part: Mapping[str, Any], param: str) -> li
     if kind == "file":
         conversation.documents += 1
         return [document_block(part, param, conversation.documents)]
-    raise InvalidRequest(f"Bedrock takes no content of the type `{kind}`.", param=f"{param}.type")
+    raise unknown_part("Bedrock", part, param)
 
 
 def _text(text: Any) -> list[Block]:

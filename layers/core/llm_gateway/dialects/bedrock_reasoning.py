@@ -1,8 +1,8 @@
 """`reasoning_effort` in the words of a model on Bedrock.
 
-Claude thinks by a budget of tokens or, in newer models, adaptively by an effort; thinking excludes `temperature`,
-`topP` below 0.95 and a forced tool. Nova 2 has an effort, and takes no `maxTokens`, `temperature`
-or `topP` at the highest. A caller who says it natively (`thinking`, `reasoningConfig`) is left alone.
+Claude is asked as on its own API (`anthropic_reasoning`), in `additionalModelRequestFields`. Nova 2 has an effort, and
+takes no `maxTokens`, `temperature` or `topP` at the highest. A caller who says it natively (`thinking`,
+`reasoningConfig`) is left alone.
 Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html,
 https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
@@ -11,13 +11,50 @@ https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
 from collections.abc import Mapping
 from typing import Any
 
+from llm_gateway.dialects.anthropic_reasoning import Reasoning
+from llm_gateway.dialects.anthropic_tools import refuse_forcing
 from llm_gateway.errors import InvalidRequest
 
 _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
-_SMALLEST_BUDGET = 1024
-_SMALLEST_TOP_P = 0.95
 _NATIVE = {"thinking", "reasoningConfig", "reasoning_config"}
+_CALLERS_NAMES = {"maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p"}
+
+
+def apply_claude_reasoning(
+    fields: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    body: dict[str, Any],
+    extra: dict[str, Any],
+    warnings: list[str],
+) -> None:
+    """Edits `body` and `extra` (the model's own parameters). `facts` are Claude's own. Raises `InvalidRequest`."""
+    choice = body.get("toolConfig", {}).get("toolChoice", {})
+    forced = bool({"any", "tool"} & choice.keys())
+    if forced:
+        refuse_forcing(facts)
+    inference = body.get("inferenceConfig", {})
+    message: dict[str, Any] = {"max_tokens": inference.get("maxTokens", facts["max_output_tokens"])}
+    own = extra.get("output_config")
+    if own is not None and not isinstance(own, dict):
+        raise InvalidRequest("`output_config` must be an object.", param="output_config")
+    if own:
+        message["output_config"] = dict(own)
+    reasoning = Reasoning({**fields, "thinking": extra.get("thinking")}, facts, forced=forced, warnings=warnings)
+    reasoning.apply(message, unsigned_tool_use=_calls_without_thoughts(body["messages"]))
+    extra |= {name: message[name] for name in ("thinking", "output_config") if name in message}
+    if fields.get("top_k") is not None:
+        extra.pop("top_k")
+    sampled = {"temperature": message.get("temperature"), "topP": message.get("top_p")}
+    thinking = message.get("thinking")
+    if isinstance(thinking, dict) and thinking.get("type") == "enabled":
+        sampled["maxTokens"] = message["max_tokens"]  # which a budget must be below
+    if "top_k" in message:
+        extra["top_k"] = message["top_k"]
+    inference = {name: value for name, value in inference.items() if name not in ("temperature", "topP")}
+    inference |= {name: value for name, value in sampled.items() if value is not None}
+    body.pop("inferenceConfig", None)
+    if inference:
+        body["inferenceConfig"] = inference
 
 
 def apply_reasoning(
@@ -42,12 +79,6 @@ def apply_reasoning(
     elif effort == "none":
         if style == "effort":
             warnings.append("reasoning_effort was dropped: this model always reasons")
-    elif style == "budget":
-        _budget(effort, facts, body, extra, warnings)
-    elif style == "adaptive":
-        extra["thinking"] = {"type": "adaptive"}
-        extra["output_config"] = {**extra.get("output_config", {}), "effort": _nearest(effort, facts["efforts"])}
-        _without_sampling(body, warnings)
     elif style == "nova":
         level = _nearest(effort, facts["efforts"])
         extra["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
@@ -55,22 +86,6 @@ def apply_reasoning(
             _without(body, ("maxTokens", "temperature", "topP"), warnings)
     else:
         extra["reasoning_effort"] = _nearest(effort, facts["efforts"])
-
-
-def _budget(
-    effort: str, facts: Mapping[str, Any], body: dict[str, Any], extra: dict[str, Any], warnings: list[str]
-) -> None:
-    if _calls_without_thoughts(body["messages"]):
-        warnings.append("reasoning_effort was dropped: the last tool calls came back without their reasoning_details")
-        return
-    longest = body.get("inferenceConfig", {}).get("maxTokens") or facts["max_output"]
-    if longest <= _SMALLEST_BUDGET:
-        warnings.append("reasoning_effort was dropped: thinking takes at least 1024 tokens of max_tokens")
-        return
-    body.setdefault("inferenceConfig", {})["maxTokens"] = longest
-    budget = max(_SMALLEST_BUDGET, min(_BUDGETS[effort], longest // 2))  # as much again is left for the answer
-    extra["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    _without_sampling(body, warnings)
 
 
 def _calls_without_thoughts(messages: list[dict[str, Any]]) -> bool:
@@ -85,23 +100,9 @@ def _calls_without_thoughts(messages: list[dict[str, Any]]) -> bool:
     return False
 
 
-def _without_sampling(body: dict[str, Any], warnings: list[str]) -> None:
-    inference = body.get("inferenceConfig", {})
-    if inference.get("temperature") != 1:
-        _without(body, ("temperature",), warnings)
-    if inference.get("topP", 1) < _SMALLEST_TOP_P:
-        _without(body, ("topP",), warnings)
-    choice = body.get("toolConfig", {}).get("toolChoice")
-    if choice and "auto" not in choice:
-        raise InvalidRequest(
-            "A model that thinks cannot be made to call a tool: leave out `reasoning_effort`, or let it choose.",
-            param="tool_choice",
-        )
-
-
 def _without(body: dict[str, Any], names: tuple[str, ...], warnings: list[str]) -> None:
     inference = body.get("inferenceConfig", {})
-    dropped = [name for name in names if inference.pop(name, None) is not None]
+    dropped = [_CALLERS_NAMES[name] for name in names if inference.pop(name, None) is not None]
     warnings += [f"{name} was dropped: the model takes none while it reasons at this effort" for name in dropped]
     if not inference:
         body.pop("inferenceConfig", None)

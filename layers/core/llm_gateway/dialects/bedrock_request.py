@@ -2,10 +2,10 @@
 
 What becomes of a parameter:
   translated   max_tokens, max_completion_tokens, temperature, top_p, stop, tools, tool_choice, response_format
-               (json_schema), reasoning_effort, service_tier
+               (json_schema; json_object in words), reasoning_effort, service_tier
   forwarded    Converse's own members, under their own names or with underscores: guardrail_config, …
-  refused      what would change the answer and cannot be had: n > 1, logprobs, audio, web_search_options, json_object
-  dropped      OpenAI's other parameters, with a warning where the caller may miss them
+  refused      what would change the answer and cannot be had: n > 1, logit_bias, logprobs, audio, web_search_options
+  dropped      OpenAI's other parameters, with a warning (`unsent`)
   any other    `additionalModelRequestFields`: Converse's place for a model's own parameters (top_k, thinking, …);
                the model refuses those it does not have
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
@@ -18,8 +18,17 @@ import orjson
 
 from llm_gateway.catalog.capabilities import capability
 from llm_gateway.dialects.bedrock_messages import Conversation, read_conversation
-from llm_gateway.dialects.bedrock_reasoning import apply_reasoning
+from llm_gateway.dialects.bedrock_reasoning import apply_claude_reasoning, apply_reasoning
+from llm_gateway.dialects.parameters import (
+    JSON_IN_WORDS,
+    output_limit,
+    refuse_forced_without_tools,
+    schema_of,
+    stop_sequences,
+    wants_json,
+)
 from llm_gateway.dialects.unfit_requests import refuse_unfit
+from llm_gateway.dialects.unsent import OPENAIS_OWN, Reach, unsent
 from llm_gateway.errors import InvalidRequest
 
 _CONVERSE_MEMBERS = {
@@ -30,38 +39,41 @@ _CONVERSE_MEMBERS = {
     "additional_model_response_field_paths": "additionalModelResponseFieldPaths",
 }
 _NATIVE = frozenset(_CONVERSE_MEMBERS.values())
-_TRANSLATED = frozenset(
-    {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p"}
-    | {"stop", "tools", "tool_choice", "response_format", "reasoning_effort", "service_tier", "serviceTier"}
-    | {"additionalModelRequestFields", "additional_model_request_fields"}
+_REACH = Reach(
+    "Bedrock's Converse",
+    members=frozenset(
+        {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p"}
+        | {"stop", "tools", "tool_choice", "response_format", "reasoning_effort", "service_tier"}
+    ),
+    refused={
+        "n": "Bedrock gives one choice: `n` must be 1.",
+        "logprobs": "Bedrock's Converse does not support log probabilities.",
+        "top_logprobs": "Bedrock's Converse does not support log probabilities.",
+        "logit_bias": "Bedrock's Converse does not support `logit_bias`.",
+        "modalities": "Bedrock's Converse answers in text only.",
+        "audio": "Bedrock's Converse does not support audio output.",
+        "web_search_options": "Bedrock's Converse does not support web search.",
+        "functions": "Bedrock's Converse does not support `functions`: use `tools`.",
+        "function_call": "Bedrock's Converse does not support `function_call`: use `tool_choice`.",
+    },
+    passes_unknown=True,
 )
-_REFUSED = {
-    "logprobs": "log probabilities",
-    "top_logprobs": "log probabilities",
-    "audio": "audio output",
-    "web_search_options": "web search",
-    "functions": "`functions`: use `tools`",
-    "function_call": "`function_call`: use `tool_choice`",
-}
-_DROPPED = frozenset(
-    {"frequency_penalty", "presence_penalty", "logit_bias", "seed", "parallel_tool_calls", "prediction", "verbosity"}
-    | {"metadata", "store", "prompt_cache_key", "prompt_cache_retention"}
-)
-_DROPPED_SILENTLY = frozenset({"user", "safety_identifier", "n", "modalities"})
 _TIERS = {"default": "default", "flex": "flex", "priority": "priority", "reserved": "reserved"}
 
 
 def encode_converse(fields: Mapping[str, Any], model: str) -> tuple[bytes, tuple[str, ...]]:
     """The body, and what could not be told. Raises `InvalidRequest`."""
     facts = capability("bedrock", model)
-    _refuse(fields)
     refuse_unfit(fields, facts, model)
-    warnings: list[str] = []
+    warnings = unsent(fields, _REACH)
     conversation = read_conversation(fields["messages"], caches=facts.get("prompt_cache", False))
     body: dict[str, Any] = {"messages": conversation.messages}
+    if wants_json(fields.get("response_format")):
+        conversation.system.append({"text": JSON_IN_WORDS})
+        warnings.append("response_format json_object was asked for in words: Bedrock has no such mode")
     if conversation.system:
         body["system"] = conversation.system
-    if inference := _inference_config(fields):
+    if inference := _inference_config(fields, warnings):
         body["inferenceConfig"] = inference
     if tools := _tool_config(fields, conversation, warnings):
         body["toolConfig"] = tools
@@ -69,8 +81,11 @@ def encode_converse(fields: Mapping[str, Any], model: str) -> tuple[bytes, tuple
         body["outputConfig"] = output
     if tier := _service_tier(fields, warnings):
         body["serviceTier"] = tier
-    extra = _extra(fields, body, warnings)
-    apply_reasoning(fields, facts, body, extra, warnings)
+    extra = _extra(fields, body)
+    if "anthropic.claude" in model.lower():
+        apply_claude_reasoning(fields, capability("anthropic", model.lower()), body, extra, warnings)
+    else:
+        apply_reasoning(fields, facts, body, extra, warnings)
     if extra:
         body["additionalModelRequestFields"] = extra
     if conversation.uncached:
@@ -80,24 +95,13 @@ def encode_converse(fields: Mapping[str, Any], model: str) -> tuple[bytes, tuple
     return orjson.dumps(body), tuple(warnings)
 
 
-def _refuse(fields: Mapping[str, Any]) -> None:
-    for name, what in _REFUSED.items():
-        if fields.get(name):
-            raise InvalidRequest(f"Bedrock's Converse does not support {what}.", param=name)
-    if (fields.get("n") or 1) > 1:
-        raise InvalidRequest("Bedrock gives one choice: `n` must be 1.", param="n")
-    modalities = fields.get("modalities")
-    if isinstance(modalities, list) and modalities != ["text"] and modalities:
-        raise InvalidRequest("Bedrock's Converse answers in text only.", param="modalities")
-
-
-def _inference_config(fields: Mapping[str, Any]) -> dict[str, Any]:
-    longest = fields.get("max_completion_tokens") or fields.get("max_tokens")
-    config = {"maxTokens": longest, "temperature": fields.get("temperature"), "topP": fields.get("top_p")}
-    stop = fields.get("stop")
-    if isinstance(stop, str):
-        stop = [stop]
-    config["stopSequences"] = stop or None
+def _inference_config(fields: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+    config = {
+        "maxTokens": output_limit(fields, warnings),
+        "temperature": fields.get("temperature"),
+        "topP": fields.get("top_p"),
+        "stopSequences": stop_sequences(fields.get("stop")) or None,
+    }
     return {name: value for name, value in config.items() if value is not None}
 
 
@@ -108,6 +112,7 @@ def _tool_config(fields: Mapping[str, Any], conversation: Conversation, warnings
     """
     given = fields.get("tools") or []
     choice = fields.get("tool_choice")
+    refuse_forced_without_tools(choice, given)
     if choice == "none" and conversation.tool_blocks and given:
         warnings.append("tool_choice was dropped: Bedrock has no `none`, and wants the tools of a history with calls")
     elif choice == "none":
@@ -156,15 +161,9 @@ def _output_config(response_format: Any) -> dict[str, Any] | None:
 
     Source: https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
     """
-    kind = response_format.get("type") if isinstance(response_format, dict) else None
-    if response_format is None or kind == "text":
+    given = schema_of(response_format)
+    if given is None:
         return None
-    given = response_format.get("json_schema") if kind == "json_schema" else None
-    if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
-        raise InvalidRequest(
-            "Bedrock forces JSON by a schema only: use `response_format` of the type `json_schema`.",
-            param="response_format",
-        )
     schema: dict[str, Any] = {"schema": orjson.dumps(given["schema"]).decode()}
     schema |= {name: given[name] for name in ("name", "description") if given.get(name)}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
@@ -177,26 +176,24 @@ def _service_tier(fields: Mapping[str, Any], warnings: list[str]) -> dict[str, A
     tier = fields.get("service_tier")
     if tier in (None, "auto"):
         return None
-    if tier not in _TIERS:
+    if not isinstance(tier, str) or tier not in _TIERS:
         warnings.append(f"service_tier was dropped: Bedrock knows {', '.join(_TIERS)}")
         return None
     return {"type": tier}
 
 
-def _extra(fields: Mapping[str, Any], body: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
-    """Puts Converse's own members into `body`; what remains is the model's business."""
+def _extra(fields: Mapping[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Puts Converse's own members into `body`; what OpenAI does not have either is the model's business."""
     extra: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in ("additionalModelRequestFields", "additional_model_request_fields") and isinstance(value, dict):
-            extra |= value
-        elif value is None or name in _TRANSLATED or name in _REFUSED or name in _DROPPED_SILENTLY:
+        if value is None or name in OPENAIS_OWN or name == "serviceTier":
             continue
+        if name in ("additionalModelRequestFields", "additional_model_request_fields"):
+            if not isinstance(value, dict):
+                raise InvalidRequest(f"`{name}` must be an object.", param=name)
+            extra |= value
         elif name in _NATIVE or name in _CONVERSE_MEMBERS:
             body[_CONVERSE_MEMBERS.get(name, name)] = value
-        elif name in _DROPPED:
-            asks_for_nothing = value is True if name == "parallel_tool_calls" else value in (0, {}, [])
-            if not asks_for_nothing or name == "seed":
-                warnings.append(f"{name} was dropped: Bedrock's Converse has no such parameter")
         else:
             extra[name] = value
     return extra

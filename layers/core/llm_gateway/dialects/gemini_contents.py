@@ -12,6 +12,7 @@ import orjson
 
 from llm_gateway.dialects.gemini_media import MediaRules, audio_part, file_part, media_part
 from llm_gateway.dialects.gemini_reasoning import FORMAT, split_by_signatures
+from llm_gateway.dialects.parameters import unknown_part
 from llm_gateway.errors import InvalidRequest
 
 MADE_UP = "gwcall_"
@@ -112,7 +113,7 @@ def _user_parts(content: Any, rules: MediaRules, param: str) -> Iterator[Part]:
             case "file":
                 yield file_part(inner, rules, f"{where}.file")
             case _:
-                raise InvalidRequest(f"Gemini cannot take a content part of type `{kind}`.", param=f"{where}.type")
+                raise unknown_part("Gemini", part, where)
 
 
 def _assistant_parts(

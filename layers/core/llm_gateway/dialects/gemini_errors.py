@@ -1,7 +1,8 @@
 """Errors of Google's APIs: `{"error": {code, message, status, details}}`, in a list now and then.
 
 Sources: https://cloud.google.com/apis/design/errors (the model; ErrorInfo, RetryInfo, QuotaFailure, BadRequest),
-https://ai.google.dev/gemini-api/docs/troubleshooting (what the statuses mean)
+https://ai.google.dev/gemini-api/docs/troubleshooting (what the statuses mean),
+https://discuss.ai.google.dev/t/183654 (402 where credits are used up, which was 429 before)
 """
 
 import re
@@ -72,7 +73,7 @@ def _described(status: int, error: Mapping[str, Any], retry_after: float | None)
         return UpstreamUnauthenticated(message, code=code, retry_after=retry_after)
     if status == 400 and is_too_long(message):
         code = CODE
-    elif status == 429 and _is_spent(message, details):
+    elif status == 402 or (status == 429 and _is_spent(message, details)):
         code = kind = "insufficient_quota"
     return UpstreamRejected(
         message, param=_field(details), code=code, type=kind, status=status, retry_after=retry_after

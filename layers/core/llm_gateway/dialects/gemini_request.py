@@ -19,7 +19,16 @@ from llm_gateway.dialects.gemini_contents import encode_messages
 from llm_gateway.dialects.gemini_media import MediaRules
 from llm_gateway.dialects.gemini_schema import openapi_subset
 from llm_gateway.dialects.gemini_thinking import thinking_config
+from llm_gateway.dialects.parameters import (
+    allowed_tools,
+    output_limit,
+    refuse_forced_without_tools,
+    schema_of,
+    stop_sequences,
+    wants_json,
+)
 from llm_gateway.dialects.unfit_requests import refuse_unfit
+from llm_gateway.dialects.unsent import MESSAGES, Reach, unsent
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -39,23 +48,32 @@ _NATIVE = {
     "cached_content": "cachedContent",
     "labels": "labels",
 }
-_TRANSLATED = frozenset(
-    {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "logprobs"}
-    | {"top_logprobs", "tools", "tool_choice", "response_format", "reasoning_effort", "reasoning", "service_tier"}
-    | {"modalities", "google", "extra_body", "generationConfig", "functions", "function_call", "web_search_options"}
-    | {"audio", *_GENERATION, *_NATIVE}
+_REACH = Reach(
+    "Gemini",
+    members=frozenset(
+        {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "logprobs"}
+        | {"top_logprobs", "tools", "tool_choice", "response_format", "reasoning_effort", "reasoning", "service_tier"}
+        | {"modalities", "google", "extra_body", "generationConfig", "cache_control", *_GENERATION, *_NATIVE}
+    ),
+    refused={
+        "logit_bias": "Gemini takes no `logit_bias`.",
+        "functions": "Gemini has no `functions`: use `tools`.",
+        "function_call": "Gemini has no `function_call`: use `tool_choice`.",
+        "web_search_options": 'Gemini has no `web_search_options`: give the tool `{"googleSearch": {}}`.',
+        "audio": "Gemini has no `audio`: its chat models answer with text.",
+    },
+    functions=frozenset({"name", "description", "parameters", "cache_control"}),
+    messages=MESSAGES | {"images"},
 )
-_OPENAIS_OWN = frozenset({"user", "metadata", "store", "safety_identifier", "prompt_cache_key"})
-"""Of no consequence to the answer, and so left out without a word."""
 _TIERS = {"default": "standard", "standard": "standard", "flex": "flex", "priority": "priority"}
 
 
 def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[bytes, list[str]]:
     """The body, and what of the request could not be said. Raises `InvalidRequest`."""
     fields, facts = request.fields, capability("gemini", model)
-    _refuse(fields)
+    _refuse_modalities(fields.get("modalities"))
     refuse_unfit(fields, facts, model)
-    warnings: list[str] = []
+    warnings = unsent(fields, _REACH)
     rules = MediaRules(external_urls=facts.get("external_urls", True), needs_type=vertex)
     messages = encode_messages(fields["messages"], rules, strict_signatures=facts.get("strict_signatures", False))
     body: dict[str, Any] = {"contents": messages.contents}
@@ -64,13 +82,16 @@ def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[byt
     json_schema = facts.get("json_schema", True)
     if tools := _tools(fields.get("tools"), json_schema=json_schema):
         body["tools"] = tools
-    if choice := _tool_choice(fields.get("tool_choice")):
+    refuse_forced_without_tools(fields.get("tool_choice"), tools)
+    if choice := _tool_choice(fields.get("tool_choice"), fields.get("tools")):
         body["toolConfig"] = {"functionCallingConfig": choice}
     if config := _generation_config(fields, facts, warnings, json_schema=json_schema):
         body["generationConfig"] = config
     tier = fields.get("service_tier")
     if isinstance(tier, str) and tier in _TIERS:
         body["serviceTier"] = _TIERS[tier]
+    elif tier not in (None, "auto"):
+        warnings.append(f"service_tier was dropped: Gemini knows {', '.join(_TIERS)}")
     google = _google(fields)
     for name, native in _NATIVE.items():
         value = fields.get(name)
@@ -78,25 +99,11 @@ def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[byt
         if value is not None:
             body[native] = value
     if b'"cache_control"' in request.body:
-        warnings.append("cache_control is not sent: Gemini caches by itself, or by `cached_content`")
-    if fields.get("parallel_tool_calls") is False:
-        warnings.append("parallel_tool_calls is not sent: Gemini cannot be kept from calling several tools at once")
-    unknown = fields.keys() - _TRANSLATED - _OPENAIS_OWN - {"parallel_tool_calls"}
-    warnings += [f"{name} is not sent: Gemini has none" for name in sorted(unknown) if fields[name] is not None]
+        warnings.append("cache_control was dropped: Gemini caches by itself, or by `cached_content`")
     return orjson.dumps(body), warnings
 
 
-def _refuse(fields: Mapping[str, Any]) -> None:
-    """What would silently give another answer than the one that was asked for."""
-    for name, instead in (
-        ("functions", "use `tools`"),
-        ("function_call", "use `tool_choice`"),
-        ("web_search_options", 'give the tool `{"googleSearch": {}}`'),
-        ("audio", "its chat models answer with text"),
-    ):
-        if fields.get(name) is not None:
-            raise InvalidRequest(f"Gemini has no `{name}`: {instead}.", param=name)
-    modalities = fields.get("modalities")
+def _refuse_modalities(modalities: Any) -> None:
     if isinstance(modalities, list) and not set(map(str, modalities)) <= {"text", "image"}:
         raise InvalidRequest("Of the modalities, Gemini answers with `text` and `image` here.", param="modalities")
 
@@ -114,13 +121,13 @@ def _generation_config(
     fields: Mapping[str, Any], facts: Mapping[str, Any], warnings: list[str], *, json_schema: bool
 ) -> dict[str, Any]:
     config = {native: fields[name] for name, native in _GENERATION.items() if fields.get(name) is not None}
-    limit = fields.get("max_completion_tokens")
-    limit = fields.get("max_tokens") if limit is None else limit
+    limit = output_limit(fields, warnings)
     if limit is not None:
         config["maxOutputTokens"] = limit
-    stop = fields.get("stop")
-    if stop:
-        config["stopSequences"] = [stop] if isinstance(stop, str) else stop
+    if stop := stop_sequences(fields.get("stop")):
+        config["stopSequences"] = stop
+    if fields.get("top_logprobs") and not fields.get("logprobs"):
+        raise InvalidRequest("`top_logprobs` needs `logprobs`.", param="top_logprobs")
     if fields.get("logprobs"):
         config["responseLogprobs"] = True
         if fields.get("top_logprobs"):
@@ -137,17 +144,12 @@ def _generation_config(
 
 
 def _response_format(wanted: Any, *, json_schema: bool) -> dict[str, Any]:
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if kind in (None, "text"):
-        return {}
-    if kind not in ("json_object", "json_schema"):
-        raise InvalidRequest(f"Gemini has no response format `{kind}`.", param="response_format.type")
-    given = wanted.get("json_schema") if kind == "json_schema" else None
-    if given is not None and not isinstance(given, dict):
-        raise InvalidRequest("`json_schema` must be an object.", param="response_format.json_schema")
-    schema = given.get("schema") if given else None
-    if schema is None:
+    if wants_json(wanted):
         return {"responseMimeType": "application/json"}
+    described = schema_of(wanted)
+    if described is None:
+        return {}
+    schema = described["schema"]
     if json_schema:
         return {"responseMimeType": "application/json", "responseJsonSchema": schema}
     return {
@@ -188,7 +190,7 @@ def _subset(schema: Any, param: str) -> dict[str, Any]:
         raise InvalidRequest(f"This model cannot take the schema: {error}.", param=param) from None
 
 
-def _tool_choice(choice: Any) -> dict[str, Any] | None:
+def _tool_choice(choice: Any, tools: Any) -> dict[str, Any] | None:
     match choice:
         case None:
             return None
@@ -198,8 +200,8 @@ def _tool_choice(choice: Any) -> dict[str, Any] | None:
             return {"mode": "ANY"}
         case {"type": "function", "function": {"name": str(name)}}:
             return {"mode": "ANY", "allowedFunctionNames": [name]}
-        case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}:
-            names = [tool["function"]["name"] for tool in tools if isinstance(tool, dict) and "function" in tool]
+        case {"type": "allowed_tools"}:
+            mode, names = allowed_tools(choice, tools)
             # AUTO takes no list of names; VALIDATED is free to answer with text too.
             return {"mode": "ANY" if mode == "required" else "VALIDATED", "allowedFunctionNames": names}
     raise InvalidRequest(f"Gemini has no tool choice `{orjson.dumps(choice).decode()}`.", param="tool_choice")

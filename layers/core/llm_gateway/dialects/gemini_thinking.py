@@ -1,7 +1,8 @@
 """How hard a Gemini model is to think: `reasoning_effort` as a level or a budget, which exclude each other.
 
 The efforts' budgets are those that Google's own OpenAI endpoint gives them. Thoughts come back only if asked for, and
-they are, unless the caller says `reasoning.exclude`.
+they are, unless the caller says `reasoning.exclude`. `maxOutputTokens` counts thoughts and answer together, so a budget
+takes at most four fifths of it.
 Sources: https://ai.google.dev/gemini-api/docs/openai#thinking, https://ai.google.dev/gemini-api/docs/generate-content/thinking,
 https://openrouter.ai/docs/use-cases/reasoning-tokens (`reasoning`)
 """
@@ -13,6 +14,8 @@ from llm_gateway.errors import InvalidRequest
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 32768, "max": 32768}
+_MOST_OF_LIMIT = 80
+"""Percent."""
 _NATIVE = {
     "thinking_budget": "thinkingBudget",
     "thinkingBudget": "thinkingBudget",
@@ -39,13 +42,13 @@ def thinking_config(
         return {"includeThoughts": True} if shown and facts.get("thinking") != "none" else {}
     if facts.get("thinking") == "none":
         if effort != "none":
-            warnings.append("reasoning_effort is not sent: this model does not think")
+            warnings.append("reasoning_effort was dropped: this model does not think")
         return {}
     if facts.get("thinking") == "budget":
         tokens = _budget(effort, budget, facts, limit, warnings)
         return {"thinkingBudget": tokens, **({"includeThoughts": shown} if tokens else {})}
     if effort is None:
-        warnings.append("reasoning.max_tokens is not sent as such: this model takes a level of thinking")
+        warnings.append("reasoning.max_tokens was told as a level: this model takes a level of thinking")
         effort = _effort_of(budget or 0)
     level = _level(effort, facts.get("levels") or ("low", "medium", "high"), warnings)
     return {"thinkingLevel": level.upper(), "includeThoughts": shown and effort != "none"}
@@ -70,18 +73,23 @@ def _wanted(fields: Mapping[str, Any]) -> tuple[str | None, int | None, bool]:
 def _budget(
     effort: str | None, given: int | None, facts: Mapping[str, Any], limit: int | None, warnings: list[str]
 ) -> int:
-    """Within what the model takes, and no more than the caller allows the whole answer, if the model goes that low."""
+    """Within what the model takes and, if it goes that low, with room left for an answer in the caller's limit."""
     least: int = facts["budget_min"]
     wanted = given if given is not None else _BUDGETS.get(effort or "", 0)
     if wanted == 0 and facts["thinking_off"]:
         return 0
     if wanted == 0:
         warnings.append(f"reasoning_effort none: this model cannot stop thinking, and gets its least budget, {least}")
-    allowed = wanted if limit is None else min(wanted, limit)
-    if allowed < least and facts["thinking_off"] and limit is not None and limit < least:
-        return 0
     most: int = facts["budget_max"]
-    return max(least, min(allowed, most))
+    budget = max(least, min(wanted, most))
+    room = budget if limit is None else limit * _MOST_OF_LIMIT // 100
+    if room >= least:
+        return min(budget, room)
+    if facts["thinking_off"]:
+        warnings.append(f"reasoning_effort was dropped: within {limit} max_tokens thinking would leave no answer")
+        return 0
+    warnings.append(f"this model cannot stop thinking: its least budget, {least}, may leave no answer in max_tokens")
+    return least
 
 
 def _effort_of(budget: int) -> str:

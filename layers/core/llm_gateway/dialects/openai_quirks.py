@@ -16,72 +16,81 @@ from llm_gateway.dialects.json_splice import (
     set_string_member,
     value_of,
 )
+from llm_gateway.dialects.unsent import asks
 from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.errors import InvalidRequest
-
-_UNASKED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "metadata": ({},),
-    "store": (False,),
-    "parallel_tool_calls": (True,),
-    "tool_choice": ("auto",),
-    "service_tier": ("auto", "default"),
-    "modalities": ([], ["text"]),
-}
-"""Values that say what happens unsaid. Source: https://platform.openai.com/docs/api-reference/chat/create"""
 
 
 def adapt(body: bytes, fields: Mapping[str, Any], provider: Provider) -> tuple[bytes, tuple[str, ...]]:
     """The body as the vendor takes it, and the warnings. Raises `InvalidRequest` for what cannot be left out."""
     quirks = provider.quirks
     for name in quirks.refuse:
-        if _asks(fields, name):
+        if asks(fields, name):
             raise InvalidRequest(
                 f"`{name}` is not supported by provider `{provider.name}`.", param=name, code="unsupported_parameter"
             )
-    left_out = [name for name in quirks.drop if _asks(fields, name)]
+    doubled: list[str] = []
+    left_out = [name for name in quirks.drop if asks(fields, name)]
     for name in (*quirks.drop, *quirks.refuse):
         if name in fields:
             body = remove_member(body, name)
     for name, new in quirks.rename.items():
         if name in fields:
-            body = _rename(body, fields, name, new)
+            body, said = _rename(body, fields, name, new)
+            doubled += said
     if not quirks.developer_role or quirks.drop_from_messages:
         body, members = _adapt_messages(body, fields.get("messages") or (), quirks)
         left_out += [f"{name} of messages" for name in members]
-    return body, tuple(f"{name} is not supported by {provider.name} and was left out" for name in left_out)
+    told = [f"{name} is not supported by {provider.name} and was left out" for name in left_out]
+    return body, (*told, *doubled)
 
 
-def _rename(body: bytes, fields: Mapping[str, Any], name: str, new: str) -> bytes:
-    """A member that is there under both names stays as it is, unless one of them is the null of a client's model."""
-    if fields.get(new) is not None:
-        return remove_member(body, name)
-    return rename_member(remove_member(body, new) if new in fields else body, name, new)
-
-
-def _asks(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(name)
-    return value is not None and value not in _UNASKED.get(name, ())
+def _rename(body: bytes, fields: Mapping[str, Any], name: str, new: str) -> tuple[bytes, list[str]]:
+    """OpenAI's name, where both are there: the one that every client means alike; a null says nothing."""
+    own = fields.get(new)
+    if fields[name] is None and own is not None:
+        return remove_member(body, name), []
+    if new in fields:
+        body = remove_member(body, new)
+    told = [] if own in (None, fields[name]) else [f"{new} was left out: {name} says otherwise"]
+    return rename_member(body, name, new), told
 
 
 def _adapt_messages(body: bytes, messages: Sequence[Mapping[str, Any]], quirks: Quirks) -> tuple[bytes, list[str]]:
-    """Only messages that must change are touched; the members that were left out of any."""
+    """Only messages that must change are touched; the members with a value that were left out of any."""
+    dropped = [_dropped(message, quirks) for message in messages]
     unknown_role = not quirks.developer_role and any(message["role"] == "developer" for message in messages)
-    present = [name for name in quirks.drop_from_messages if any(name in message for message in messages)]
-    array = value_of(body, "messages") if unknown_role or present else None
+    array = value_of(body, "messages") if unknown_role or any(dropped) else None
     if array is None:
         return body, []
     pieces = list(elements(array))
     for at, message in enumerate(messages):
         if unknown_role and message["role"] == "developer":
             pieces[at] = set_string_member(pieces[at], "role", "system")
-        for name in present:
-            if name in message:
-                pieces[at] = remove_member(pieces[at], name)
-    told = [name for name in present if any(message.get(name) is not None for message in messages)]
+        for name in dropped[at]:
+            pieces[at] = remove_member(pieces[at], name)
+    lost = {
+        name for names, message in zip(dropped, messages, strict=True) for name in names if message[name] is not None
+    }
+    told = [name for name in dict.fromkeys(map(_member, quirks.drop_from_messages)) if name in lost]
     return set_member(body, "messages", b"[" + b",".join(pieces) + b"]"), told
+
+
+def _dropped(message: Mapping[str, Any], quirks: Quirks) -> list[str]:
+    """What goes out of one message: what the row names, and what a client's model left null (`refusal`, `audio`)."""
+    named = quirks.drop_from_messages
+    if not named:
+        return []
+    role = message["role"]
+    if role == "developer" and not quirks.developer_role:
+        role = "system"
+    return [
+        name
+        for name, value in message.items()
+        if name in named or f"{role}.{name}" in named or (value is None and name != "content")
+    ]
+
+
+def _member(named: str) -> str:
+    """`user.name` is the member `name`, in messages of users."""
+    return named.rpartition(".")[2]

@@ -23,7 +23,7 @@ class Quirks:
     envelope: Literal["native", "bedrock", "vertex"] = "native"
     """Where a vendor's wire is served by another: Claude on Bedrock and on Vertex."""
     rename: Mapping[str, str] = field(default_factory=dict)
-    """Members of a request by the names that this vendor gives them; one that is there under both stays as it is."""
+    """Members of a request by the names that this vendor gives them; under both, OpenAI's counts."""
     drop: tuple[str, ...] = ()
     """Members that the vendor refuses, without which the answer is as good: left out, with a warning."""
     refuse: tuple[str, ...] = ()
@@ -31,7 +31,10 @@ class Quirks:
     developer_role: bool = True
     """Whether the role `developer` is known; where it is not, its messages go as `system`."""
     drop_from_messages: tuple[str, ...] = ()
-    """Members of messages that the vendor refuses: left out of them, with a warning."""
+    """Members of messages that the vendor refuses: left out of them, with a warning; `user.name` is of users' alone.
+
+    Where there are any, nulls are refused too, and go without a word, `content` apart.
+    """
     tells_cost: bool = False
     """The answer's `usage` tells what is billed: `cost` (or the `total_cost` in it) in US dollars, or xAI's
     `cost_in_usd_ticks`."""

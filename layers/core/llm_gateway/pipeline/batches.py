@@ -13,7 +13,7 @@ import orjson
 from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider, Timeouts
 from llm_gateway.domain.usage import Cost, Usage, total_usage
-from llm_gateway.errors import UpstreamTimeout
+from llm_gateway.errors import UpstreamMalformed, UpstreamTimeout
 from llm_gateway.metering.cost import total_cost
 from llm_gateway.pipeline.dispatch import LONGEST_FIRST_BYTE_S, Dispatcher
 from llm_gateway.pipeline.outcome import Outcome, estimate
@@ -101,6 +101,12 @@ class BatchCalls:
         answers = [self._done[at] for at in range(len(self._parts))]
         bodies = [orjson.loads(answer.body) for answer in answers]
         data = [item for body in bodies for item in body["data"]]
+        # By their sum an answer too short could hide behind one too long, and every vector after it be another text's.
+        if any(
+            len(body["data"]) != len(part.request.fields["input"])
+            for body, part in zip(bodies, self._parts, strict=True)
+        ):
+            raise UpstreamMalformed("The provider did not give one embedding for each input.")
         for index, item in enumerate(data):
             item["index"] = index
         counts = [answer.usage for answer in answers]

@@ -46,12 +46,12 @@ def resolve(model: str | None, catalog: Catalog, configured: Container[str]) -> 
     prefix, rest = _split(requested)
     if prefix in configured and _serves(prefix, catalog):
         if not rest:
-            raise _not_found(requested)
+            raise _not_found(requested, f" Name a model of the provider: `{requested}…`.")
         return Route(requested, None, (Deployment(prefix, rest),))
 
     default = catalog.default_provider
     if default is None or default not in configured or not _serves(default, catalog):
-        raise _not_found(requested)
+        raise _not_found(requested, _without_key(prefix, catalog, configured))
     return Route(requested, None, (Deployment(default, requested),), bare=prefix not in catalog.providers)
 
 
@@ -131,5 +131,11 @@ def _spellings(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(spelled)
 
 
-def _not_found(requested: str) -> ModelNotFound:
-    return ModelNotFound(f"The model `{requested}` does not exist or you do not have access to it.", param="model")
+def _without_key(prefix: str, catalog: Catalog, configured: Container[str]) -> str:
+    known = prefix in catalog.providers and prefix not in configured
+    return f" The provider `{prefix}` has no key here." if known else ""
+
+
+def _not_found(requested: str, hint: str = "") -> ModelNotFound:
+    said = f"The model `{requested}` does not exist or you do not have access to it."
+    return ModelNotFound(said + hint, param="model")

@@ -53,6 +53,9 @@ def read_embeddings_request(body: bytes) -> ModelRequest:
     given = fields.get("input")
     if not isinstance(given, str | list) or not given:
         raise InvalidRequest("`input` must be a non-empty string or array.", param="input")
+    dimensions = fields.get("dimensions")
+    if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1):
+        raise InvalidRequest("`dimensions` must be a positive integer.", param="dimensions")
     return ModelRequest(body, fields, _model(fields), user=_user(fields))
 
 

@@ -7,10 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 PRIVATE_PREFIXES = ("AWS_", "LLM_", "GATEWAY_", "MOTO_")
 PRIVATE_ENDINGS = ("_API_KEY", "_BASE_URL", "_ENDPOINT", "_API_BASE", "_API_VERSION", "_TOKEN", "_SECRET")
 PRIVATE_NAMES = {"AUTH", "LOG_LEVEL", "LOG_FORMAT", "DOCS", "STACK_NAME"}
+
+
+# A busy machine is no failure: what things cost is measured by `make bench`, never in a test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def is_private(name: str) -> bool:

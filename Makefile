@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test build local deploy bench check requirements clean
+.PHONY: help setup run test build local deploy bench prove-usage check requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -56,6 +56,9 @@ deploy: build ## build and deploy the stack into your AWS account, asking what i
 
 bench: $(STAMP) ## measure the gateway against plain passthroughs (docs/performance.md)
 	$(BIN)/python -m tests.bench
+
+prove-usage: $(STAMP) ## prove on DynamoDB Local that a month of a million requests is read from totals (REQUESTS=1000000)
+	$(BIN)/python -m tests.prove_usage --requests $(or $(REQUESTS),1000000)
 
 check: $(STAMP) ## lint, types, import order, and that the requirements match pyproject.toml
 	$(BIN)/ruff check .

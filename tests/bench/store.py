@@ -21,8 +21,9 @@ from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.dynamodb_answers import DynamoDBAnswers
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.memory import MemorySecrets
-from llm_gateway.bootstrap import Stores, assemble
+from llm_gateway.bootstrap import Stores, assemble, usage_stores
 from llm_gateway.local.tables import definition, shapes
 from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.settings import Settings
@@ -93,6 +94,8 @@ async def _consumption(url: str) -> dict[str, Consumed]:
         DynamoDBLedger(aws, settings.ledger_table),
         CachedSecrets(MemorySecrets({f"{settings.stack}/provider/bench": PROVIDER_KEY})),
         DynamoDBAnswers(aws, settings.cache_table),
+        DynamoDBScopes(aws, settings.ledger_table),
+        lambda: usage_stores(aws, settings),
     )
     log = RequestLog(open_logger(settings.log_level, settings.log_format))
     app = cast("App", assemble(settings, stores, http, log))

@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test build local deploy bench prove prices check requirements clean
+.PHONY: help setup run test build local deploy bench prove prove-usage prices check requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -59,6 +59,9 @@ bench: $(STAMP) ## measure the gateway against plain passthroughs (docs/performa
 
 prove: $(STAMP) ## prove that no budget is overspent, with processes killed and the engine hung (needs Java and Maven)
 	$(BIN)/python -m tests.prove
+
+prove-usage: $(STAMP) ## prove on DynamoDB Local that a month of a million requests is read from totals (REQUESTS=1000000)
+	$(BIN)/python -m tests.prove_usage --requests $(or $(REQUESTS),1000000)
 
 prices: $(STAMP) ## write the price book anew from genai-prices, and print every price that changed
 	@$(BIN)/python -m scripts.generate_prices

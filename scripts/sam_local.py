@@ -134,7 +134,8 @@ def prepare(options: argparse.Namespace, url: str) -> Path:
         print(f"llm-gateway made the key {name}, shown this once: {token}")
     variables: Path = options.data / "variables.json"
     variables.parent.mkdir(parents=True, exist_ok=True)
-    variables.write_text(json.dumps({"GatewayFunction": names_of(settings)}))
+    names = names_of(settings)
+    variables.write_text(json.dumps({"GatewayFunction": names, "RollupFunction": names}))
     if not options.aws_only:
         print(f"llm-gateway under sam local: base_url=http://127.0.0.1:{options.port}/v1 key={setup.key}", flush=True)
     return variables
@@ -157,6 +158,9 @@ def names_of(settings: Settings) -> dict[str, str]:
         "CACHE_TABLE": settings.cache_table,
         "LOG_LEVEL": settings.log_level,
         "DOCS": "true",
+        # Neither SQS nor SNS is here, and logical names are no addresses.
+        "LEDGER_FALLBACK_QUEUE_URL": "",
+        "ALERT_TOPIC_ARN": "",
         **({"AWS_ENDPOINT_URL": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}),
     }
 

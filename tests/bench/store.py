@@ -23,7 +23,7 @@ from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.memory import MemorySecrets
-from llm_gateway.bootstrap import Stores, assemble
+from llm_gateway.bootstrap import Stores, assemble, usage_stores
 from llm_gateway.local.tables import definition, shapes
 from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.settings import Settings
@@ -111,6 +111,7 @@ def _stores(aws: AwsJsonClient, registry: DynamoDBRegistry, settings: Settings) 
         CachedSecrets(MemorySecrets({f"{settings.stack}/provider/bench": PROVIDER_KEY})),
         DynamoDBAnswers(aws, settings.cache_table),
         DynamoDBScopes(aws, settings.ledger_table),
+        lambda: usage_stores(aws, settings),
     )
 
 

@@ -20,7 +20,7 @@ from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry
 from llm_gateway.adapters.memory_scopes import MemoryScopes
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry, Scopes
-from llm_gateway.local.tables import DUE_ATTRIBUTES, DUE_INDEX
+from llm_gateway.local.tables import INDEX_ATTRIBUTES, LEDGER_INDEXES
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from tests.contract.engines import DynamoDBLocal, MotoServer, dynamodb_local_missing, dynamodb_local_required
@@ -220,9 +220,9 @@ async def _create_table(aws: AwsJsonClient, keys: dict[str, str], *, index: bool
             "KeySchema": [{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
             "AttributeDefinitions": [
                 *({"AttributeName": key, "AttributeType": "S"} for key in keys),
-                *(DUE_ATTRIBUTES if index else ()),
+                *(INDEX_ATTRIBUTES if index else ()),
             ],
-            **({"GlobalSecondaryIndexes": [DUE_INDEX]} if index else {}),
+            **({"GlobalSecondaryIndexes": list(LEDGER_INDEXES)} if index else {}),
         },
     )
     return name

@@ -130,7 +130,7 @@ def function(
 
 def environment(names: dict[str, str]) -> dict[str, str]:
     """The template's, with the names that CloudFormation would have given, and what Lambda adds."""
-    (function,) = Stack.transformed(Architecture=ARCHITECTURE).of_type("AWS::Lambda::Function").values()
+    function = Stack.transformed(Architecture=ARCHITECTURE).of_type("AWS::Lambda::Function")["GatewayFunction"]
     variables: dict[str, str] = function["Environment"]["Variables"]
     assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/var/task/run"
     named = {name: value for name, value in names.items() if name.endswith("_TABLE") or name == "AWS_ENDPOINT_URL"}

@@ -18,7 +18,8 @@ from llm_gateway.adapters.cached_registry import CachedRegistry
 from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.memory import MemoryAnswers, MemoryLedger, MemoryRegistry, MemorySecrets
 from llm_gateway.adapters.memory_scopes import MemoryScopes
-from llm_gateway.bootstrap import Stores, assemble
+from llm_gateway.adapters.memory_totals import MemoryTotals
+from llm_gateway.bootstrap import Stores, UsageStores, assemble
 from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.usage import RequestRecord
@@ -56,8 +57,14 @@ class GatewayApp:
             }
         )
         registry = MemoryRegistry(entries(parsed), [admin, *(key for _, key in keys(parsed))])
+        self.totals = MemoryTotals(self.ledger)
         stores = Stores(
-            CachedRegistry(registry), self.ledger, CachedSecrets(self.secret_store), self.answers, self.scopes
+            CachedRegistry(registry),
+            self.ledger,
+            CachedSecrets(self.secret_store),
+            self.answers,
+            self.scopes,
+            lambda: UsageStores(self.totals, self.ledger),
         )
         log = RequestLog(open_logger("ERROR", "text"))
         self.app = assemble(Settings(**overrides), stores, open_client(), log, authorizers)

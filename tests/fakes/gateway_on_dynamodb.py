@@ -26,7 +26,7 @@ from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.memory import MemorySecrets
-from llm_gateway.bootstrap import Stores, assemble
+from llm_gateway.bootstrap import Stores, assemble, usage_stores
 from llm_gateway.catalog.config import parse_config
 from llm_gateway.local.run import take_port
 from llm_gateway.local.seed import client, seed_registry
@@ -136,6 +136,7 @@ def main(store_url: str) -> int:
         secrets=CachedSecrets(MemorySecrets()),
         answers=DynamoDBAnswers(dynamodb, settings.cache_table),
         scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
+        usage=lambda: usage_stores(dynamodb, settings),
     )
     app = assemble(settings, stores, http, RequestLog(open_logger(settings.log_level, settings.log_format)))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"

@@ -232,6 +232,28 @@ class TestWhatIsKept:
         records = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
         assert [record["dynamodb"]["Keys"]["pk"]["S"] for record in records] == ["new"]
 
+    @pytest.mark.parametrize("known", [(), ("due",)])
+    def test_tables_of_an_earlier_version_get_their_indexes(
+        self, tmp_path: Path, start: Callable[[Path], EmbeddedAws], known: tuple[str, ...]
+    ) -> None:
+        dynamodb = client("dynamodb", start(tmp_path).address)
+        (shape,) = [each for each in shapes(SETTINGS) if each.name == LEDGER]
+        table = definition(shape)
+        table["GlobalSecondaryIndexes"] = [
+            each for each in table["GlobalSecondaryIndexes"] if each["IndexName"] in known
+        ]
+        used = {"pk", *(key["AttributeName"] for each in table["GlobalSecondaryIndexes"] for key in each["KeySchema"])}
+        table["AttributeDefinitions"] = [
+            each for each in table["AttributeDefinitions"] if each["AttributeName"] in used
+        ]
+        if not known:
+            del table["GlobalSecondaryIndexes"]
+        dynamodb.create_table(**table)
+        for _ in range(2):
+            create_tables(dynamodb, SETTINGS)
+        indexes = dynamodb.describe_table(TableName=LEDGER)["Table"]["GlobalSecondaryIndexes"]
+        assert {index["IndexName"] for index in indexes} == {"due", "listed"}
+
     def test_expired_items_stay_away(self, tmp_path: Path, start: Callable[[Path], EmbeddedAws]) -> None:
         first = start(tmp_path)
         dynamodb = client("dynamodb", first.address)
@@ -405,6 +427,8 @@ def test_a_definition_is_what_create_table_takes() -> None:
             {"AttributeName": "pk", "AttributeType": "S"},
             {"AttributeName": "due", "AttributeType": "S"},
             {"AttributeName": "expires", "AttributeType": "N"},
+            {"AttributeName": "listed", "AttributeType": "S"},
+            {"AttributeName": "at", "AttributeType": "N"},
         ],
         "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
         "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
@@ -416,6 +440,17 @@ def test_a_definition_is_what_create_table_takes() -> None:
                     {"AttributeName": "expires", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
+            },
+            {
+                "IndexName": "listed",
+                "KeySchema": [
+                    {"AttributeName": "listed", "KeyType": "HASH"},
+                    {"AttributeName": "at", "KeyType": "RANGE"},
+                ],
+                "Projection": {
+                    "ProjectionType": "INCLUDE",
+                    "NonKeyAttributes": ["team", "key", "user", "model", "routed", "provider", "status"],
+                },
+            },
         ],
     }

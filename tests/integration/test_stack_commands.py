@@ -28,6 +28,8 @@ Resources:
 Outputs:
   ApiUrl: {Value: "https://abc.execute-api.eu-central-1.amazonaws.com/prod/v1"}
   RegistryTable: {Value: "shop-registry"}
+  LedgerTable: {Value: "shop-ledger"}
+  UsageTable: {Value: "shop-usage"}
 """
 CONFIG = """
 [models.fast]

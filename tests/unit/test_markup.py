@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_gateway.adapters.attributes import decode_record, encode_record, number
 from llm_gateway.adapters.memory import MemoryLedger
-from llm_gateway.api.readings import render_record
+from llm_gateway.api.usage_rendering import render_record
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.config import entries, parse_config
 from llm_gateway.catalog.faults import ConfigError

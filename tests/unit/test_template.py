@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_gateway import errors
-from llm_gateway.local.tables import TTL_ATTRIBUTE, shapes
+from llm_gateway.local.tables import LEDGER_INDEXES, TTL_ATTRIBUTE, shapes
 from llm_gateway.observability.metrics import METRICS, NAMESPACE
 from llm_gateway.settings import Settings
 from tests.fakes.sam_template import TEMPLATE, Stack, load_template, transform
@@ -125,7 +125,8 @@ def test_a_published_alias_takes_the_traffic() -> None:
     assert alias["Name"] == "live"
     permissions = stack().of_type("AWS::Lambda::Permission")
     assert permissions
-    assert {one["FunctionName"] for one in permissions.values()} == {"GatewayFunctionAliaslive"}
+    by_api = [one for one in permissions.values() if one["Principal"] == "apigateway.amazonaws.com"]
+    assert {one["FunctionName"] for one in by_api} == {"GatewayFunctionAliaslive"}
 
 
 def test_environment_variables_are_settings() -> None:
@@ -196,8 +197,14 @@ def test_the_gateway_may_do_only_what_it_does() -> None:
             ["arn:aws:logs:us-east-1:123456789012:log-group:GatewayLogs:log-stream:*"],
         ),
         "ReadRegistry": ({"dynamodb:GetItem", "dynamodb:Query"}, ["RegistryTable.Arn"]),
-        "KeepLedger": ({"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}, ["LedgerTable.Arn"]),
+        "KeepLedger": (
+            {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+            ["LedgerTable.Arn"],
+        ),
+        "ListRequests": ({"dynamodb:Query"}, ["LedgerTable.Arn/index/listed"]),
+        "ReadUsage": ({"dynamodb:Query"}, ["UsageTable.Arn"]),
         "KeepAnswers": ({"dynamodb:PutItem", "dynamodb:UpdateItem"}, ["CacheTable.Arn"]),
+        "QueueLostSettlements": ({"sqs:SendMessage"}, ["LedgerFallbackQueue.Arn"]),
         "ReadProviderKeys": (
             {"secretsmanager:GetSecretValue"},
             [
@@ -234,6 +241,7 @@ def test_tables_are_those_of_a_laptop(attribute: str) -> None:
         {"AttributeName": TTL_ATTRIBUTE, "Enabled": True} if shape.expires else None
     )
     assert table.get("StreamSpecification") == ({"StreamViewType": "NEW_AND_OLD_IMAGES"} if shape.stream else None)
+    assert table.get("GlobalSecondaryIndexes", []) == (list(LEDGER_INDEXES) if shape.indexed else [])
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["SSESpecification"] == {"SSEEnabled": True}
 
@@ -393,7 +401,15 @@ AWS_METRICS: set[Shown] = {
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
     *(("AWS/ApiGateway", name, ("ApiName",)) for name in ("Count", "4XXError", "5XXError")),
     # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
-    *(("AWS/Lambda", name, ("FunctionName",)) for name in ("Throttles", "ConcurrentExecutions", "Errors")),
+    *(
+        ("AWS/Lambda", name, ("FunctionName",))
+        for name in ("Throttles", "ConcurrentExecutions", "Errors", "IteratorAge")
+    ),
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+    *(
+        ("AWS/SQS", name, ("QueueName",))
+        for name in ("ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "NumberOfMessagesSent")
+    ),
 }
 EMITTED: set[Shown] = {(NAMESPACE, name, one) for name, metric in METRICS.items() for one in metric.dimension_sets}
 
@@ -425,14 +441,15 @@ def test_alarms_go_where_they_are_told_to() -> None:
         ({"AlarmTopicArn": "arn:sns:t"}, "arn:sns:t"),
     ):
         alarms = stack(**parameters).of_type("AWS::CloudWatch::Alarm")
-        assert len(alarms) == 4
+        assert len(alarms) == 9
         assert all(alarm["AlarmActions"] == alarm["OKActions"] == [target] for alarm in alarms.values())
 
 
 def test_monitoring_can_be_left_out() -> None:
     off = stack(Monitoring="off", AlarmEmail="ops@example.com")
     types = {one["Type"] for one in off.resources.values()}
-    assert not types & {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::SNS::Topic"}
+    assert not types & {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"}
+    assert "AlarmTopic" not in off.resources
 
 
 # --- Layers ---------------------------------------------------------------------------------------------------------

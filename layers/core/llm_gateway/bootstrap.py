@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,10 +17,11 @@ from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.api.app import ApiOptions, create_app
+from llm_gateway.api.usage_routes import UsageRoutes
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.dialects.loading import Dialects
-from llm_gateway.domain.ports import AnswerStore, HttpClient, Ledger, Registry, Scopes
+from llm_gateway.domain.ports import AnswerStore, HttpClient, Ledger, Registry, RequestIndex, Scopes, TotalsStore
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.metering.prices import PriceBook
 from llm_gateway.observability.logs import RequestLog, open_logger
@@ -50,6 +52,9 @@ from llm_gateway.upstream.credentials import (
 )
 from llm_gateway.upstream.google_oauth import GoogleOAuth
 
+if TYPE_CHECKING:
+    from llm_gateway.pipeline.usage_queries import UsageQueries
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -70,6 +75,16 @@ class Stores:
     secrets: RefreshableSecrets
     answers: AnswerStore
     scopes: Scopes
+    usage: "Callable[[], UsageStores]"
+    """Made when usage is first read: most processes never are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageStores:
+    """What usage is read from."""
+
+    totals: TotalsStore
+    requests: RequestIndex
 
 
 class LambdaApp:
@@ -131,6 +146,7 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         secrets=CachedSecrets(SecretsManagerStore(aws("secretsmanager")), warn=log.warn),
         answers=DynamoDBAnswers(dynamodb, settings.cache_table),
         scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
+        usage=lambda: usage_stores(dynamodb, settings),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
     role = RoleCredentials(os.environ, http)
@@ -139,6 +155,23 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         "oauth": GoogleOAuth(http, role, settings.region),
     }
     return Parts(assemble(settings, stores, http, log, authorizers), http, dynamodb, stores.ledger)
+
+
+def usage_stores(dynamodb: AwsJsonClient, settings: Settings) -> UsageStores:
+    from llm_gateway.adapters.dynamodb_requests import DynamoDBRequests  # noqa: PLC0415 - only those who ask pay for it
+    from llm_gateway.adapters.dynamodb_totals import DynamoDBTotals  # noqa: PLC0415
+
+    return UsageStores(
+        DynamoDBTotals(dynamodb, settings.usage_table, settings.ledger_table),
+        DynamoDBRequests(dynamodb, settings.ledger_table),
+    )
+
+
+def usage_queries(stores: Stores) -> "UsageQueries":
+    from llm_gateway.pipeline.usage_queries import UsageQueries  # noqa: PLC0415 - only those who ask pay for it
+
+    usage = stores.usage()
+    return UsageQueries(usage.totals, usage.requests, stores.ledger)
 
 
 def assemble(
@@ -186,7 +219,8 @@ def assemble(
         await http.close()
 
     options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
-    return create_app(gateway, models, stores.ledger, log, options, lifespan)
+    usage = UsageRoutes(gateway.auth, lambda: usage_queries(stores))
+    return create_app(gateway, models, usage, log, options, lifespan)
 
 
 def _reports(settings: Settings, log: RequestLog, catalog: CatalogSource) -> Callable[[RequestRecord, float], None]:

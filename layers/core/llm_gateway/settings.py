@@ -27,6 +27,10 @@ class Settings(BaseModel):
     docs: bool = Field(False, alias="DOCS")
     cors_origins: tuple[str, ...] = Field((), alias="CORS_ORIGINS")
     """Allowed besides those of the configuration; separated by commas in the environment."""
+    fallback_queue_url: str | None = Field(None, alias="LEDGER_FALLBACK_QUEUE_URL")
+    """The SQS queue that settlements go to when the ledger cannot be written; the gateway's."""
+    alert_topic: str | None = Field(None, alias="ALERT_TOPIC_ARN")
+    """The SNS topic that budget alerts go to; the rollup's."""
     count_capacity: bool = Field(False, alias="COUNT_CAPACITY")
     """Asks DynamoDB for the capacity that each call took; for the bench."""
     tracing: bool = Field(False, alias="TRACING")

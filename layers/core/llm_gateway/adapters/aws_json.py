@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 from zlib import crc32
@@ -23,9 +23,13 @@ from llm_gateway.upstream.sigv4 import sign
 
 _SERVICES: Final = {
     "dynamodb": ("DynamoDB_20120810", "application/x-amz-json-1.0"),
+    "dynamodbstreams": ("DynamoDBStreams_20120810", "application/x-amz-json-1.0"),
     "secretsmanager": ("secretsmanager", "application/x-amz-json-1.1"),
     "sqs": ("AmazonSQS", "application/x-amz-json-1.0"),
 }
+_SIGNED_AS: Final = {"dynamodbstreams": "dynamodb"}
+_HOSTS: Final = {"dynamodbstreams": "streams.dynamodb"}
+"""https://docs.aws.amazon.com/general/latest/gr/ddb.html"""
 _RETRYABLE: Final = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -76,6 +80,17 @@ class ConditionalCheckFailed(AwsError):
         self.item = item
 
 
+class TransactionCanceled(AwsError):
+    """`reasons` are the actions', in order: `{"Code", "Message", "Item"}`; the code is `None` for one at no fault.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+    """
+
+    def __init__(self, message: str, status: int, reasons: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__("TransactionCanceledException", message, status)
+        self.reasons = reasons
+
+
 class AwsJsonClient:
     """Calls one service in one Region.
 
@@ -108,7 +123,7 @@ class AwsJsonClient:
             raise ValueError(f"no AWS JSON service is called {service!r}")
         self._prefix, self._content_type = _SERVICES[service]
         self._http = http
-        self._service = service
+        self._signed_as = _SIGNED_AS.get(service, service)
         self._region = region
         self._credentials = credentials
         self._url = _endpoint(service, region, endpoint_url)
@@ -194,7 +209,7 @@ class AwsJsonClient:
         renew: Callable[[], HttpRequest] | None = None,
     ) -> HttpRequest:
         headers = {"content-type": self._content_type, "x-amz-target": f"{self._prefix}.{operation}"}
-        signed = sign("POST", self._url, headers, body, credentials, self._region, self._service, self._clock())
+        signed = sign("POST", self._url, headers, body, credentials, self._region, self._signed_as, self._clock())
         self.calls[operation] += 1
         return HttpRequest(
             "POST", self._url, signed, body, self._connect_s, self._timeout_s, self._timeout_s, renew=renew
@@ -203,13 +218,15 @@ class AwsJsonClient:
     def _count(self, operation: str, result: Mapping[str, Any]) -> None:
         consumed = result.get("ConsumedCapacity")
         if consumed:
-            self.capacity[operation] = self.capacity.get(operation, 0.0) + consumed["CapacityUnits"]
+            tables = consumed if isinstance(consumed, list) else [consumed]
+            units: float = sum(each["CapacityUnits"] for each in tables)
+            self.capacity[operation] = self.capacity.get(operation, 0.0) + units
 
 
 def _endpoint(service: str, region: str, endpoint_url: str | None) -> str:
     if endpoint_url is None:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        return f"https://{service}.{region}.{suffix}/"
+        return f"https://{_HOSTS.get(service, service)}.{region}.{suffix}/"
     parts = urlsplit(endpoint_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("an AWS endpoint is http(s)://host[:port][/path], and nothing more")
@@ -233,4 +250,6 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> AwsError:
     message = str(answer.get("message") or answer.get("Message") or "")
     if code == "ConditionalCheckFailedException":
         return ConditionalCheckFailed(message, status, answer.get("Item"))
+    if code == "TransactionCanceledException":
+        return TransactionCanceled(message, status, answer.get("CancellationReasons") or ())
     return AwsError(code, message, status)

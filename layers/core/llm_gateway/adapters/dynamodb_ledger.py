@@ -1,7 +1,7 @@
 """The ledger in DynamoDB: one item per request, two writes in its life. docs/ledger.md has the whole scheme.
 
-Table: partition key `pk` (string), time to live on `ttl`, sparse index `due`. Conditions and their return of the old
-item: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html
+Table: partition key `pk` (string), time to live on `ttl`, sparse indexes `due` and `listed`. Conditions and their
+return of the old item: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html
 """
 
 import secrets
@@ -25,15 +25,18 @@ _DAY_S: Final = 86_400
 # Placeholders for every name: `status`, `usage`, `key`, `user` and more are reserved words in an expression.
 _SETTLED_BY: Final = "settled_by"
 _DUE: Final = "due"
-_PLACEHOLDERS: Final = tuple((name, f"#{name}", f":{name}") for name in (*RECORD_ATTRIBUTES, "ttl", _SETTLED_BY, _DUE))
+LISTED: Final = "listed"
+_PLACEHOLDERS: Final = tuple(
+    (name, f"#{name}", f":{name}") for name in (*RECORD_ATTRIBUTES, "ttl", _SETTLED_BY, _DUE, LISTED)
+)
 _NAMES: Final = {placeholder: name for name, placeholder, _ in _PLACEHOLDERS}
 _OPEN: Final = {":was_open": {"S": "open"}}
 _UNSETTLED: Final = {**_OPEN, ":was_abandoned": {"S": "abandoned"}}
 _SETTLE_CONDITION: Final = (
     "attribute_not_exists(pk) OR #status = :was_open OR (#status = :was_abandoned AND attribute_not_exists(closed))"
 )
-_SHARDS: Final = 8
-"""Of the index: a partition of it takes 1,000 writes a second."""
+SHARDS: Final = 8
+"""Of each index: a partition takes 1,000 writes a second. One key's requests are in one partition of `listed`."""
 
 
 class DynamoDBLedger:
@@ -101,7 +104,7 @@ class DynamoDBLedger:
 
     async def due(self, now: float) -> AsyncIterator[str]:
         """Raises `errors.Unavailable`."""
-        for shard in range(_SHARDS):
+        for shard in range(SHARDS):
             async for key in query_due(self._aws, self._table, f"open#{shard}", now):
                 yield key.removeprefix("req#")
 
@@ -117,7 +120,9 @@ class DynamoDBLedger:
         item = encode_record(record)
         item["ttl"] = {"N": str(record.at_ms // 1000 + self._retention_s)}
         if record.status == "open":
-            item[_DUE] = {"S": f"open#{crc32(record.request_id.encode()) % _SHARDS}"}
+            item[_DUE] = {"S": f"open#{crc32(record.request_id.encode()) % SHARDS}"}
+        else:
+            item[LISTED] = {"S": listed_shard(record.key)}
         return item
 
     def _change(self, record: RequestRecord, settled_by: str | None, condition: str, known: Item) -> dict[str, Any]:
@@ -165,6 +170,11 @@ async def query_due(aws: AwsJsonClient, table: str, shard: str, before: float) -
         if not last:
             return
         payload["ExclusiveStartKey"] = last
+
+
+def listed_shard(key: str | None) -> str:
+    """The partition of the index `listed` that has the requests of the key of that name."""
+    return str(crc32((key or "").encode()) % SHARDS)
 
 
 def _same_request(item: Item | None, record: RequestRecord) -> bool:

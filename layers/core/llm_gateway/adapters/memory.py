@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Literal
 
 from llm_gateway.domain.identity import VirtualKey
+from llm_gateway.domain.listing import Position, RequestPage, Wanted
 from llm_gateway.domain.ports import AnswerClaim, AnswerEntry, KeptAnswer, Kind, RegistryEntry
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import InternalFailure
 
 
 class MemoryLedger:
-    """`ports.Ledger` in a dictionary. `records` is open to a test that wants to look."""
+    """`ports.Ledger` and `ports.RequestIndex` in a dictionary. `records` is open to a test that wants to look."""
 
     def __init__(self) -> None:
         self.records: dict[str, RequestRecord] = {}
@@ -50,6 +51,16 @@ class MemoryLedger:
     async def get(self, request_id: str) -> RequestRecord | None:
         held = self.records.get(request_id)
         return None if held is None else _copy(held)
+
+    async def page(self, wanted: Wanted, after: Position | None, limit: int) -> RequestPage:
+        found = {Position(each.at_ms, each.request_id): each for each in self.records.values() if wanted.has(each)}
+        places = sorted((place for place in found if after is None or place < after), reverse=True)
+        records = [_copy(found[place]) for place in places[:limit]]
+        return RequestPage(records, places[limit - 1] if len(places) > limit else None)
+
+    async def every(self, first_ms: int, until_ms: int) -> AsyncIterator[Sequence[RequestRecord]]:
+        wanted = Wanted(first_ms, until_ms)
+        yield [_copy(each) for each in self.records.values() if wanted.has(each)]
 
 
 class MemoryRegistry:

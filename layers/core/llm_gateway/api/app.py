@@ -14,7 +14,7 @@ from llm_gateway.api.data_plane import add_data_plane
 from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
 from llm_gateway.api.readings import add_readings
-from llm_gateway.domain.ports import Ledger
+from llm_gateway.api.usage_routes import UsageRoutes, add_usage
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
 from llm_gateway.pipeline.gateway import Gateway
@@ -33,7 +33,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(
-    gateway: Gateway, models: ModelList, ledger: Ledger, log: RequestLog, options: ApiOptions, lifespan: Lifespan
+    gateway: Gateway, models: ModelList, usage: UsageRoutes, log: RequestLog, options: ApiOptions, lifespan: Lifespan
 ) -> ASGIApp:
     """`lifespan` is left when the process ends, which is when connections are closed."""
     app = FastAPI(
@@ -54,7 +54,8 @@ def create_app(
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation extends it
     add_data_plane(app, gateway, log)
-    add_readings(app, gateway.auth, models, ledger)
+    add_readings(app, gateway.auth, models)
+    add_usage(app, usage)
     app.add_exception_handler(GatewayError, render_gateway_error)
     app.add_exception_handler(HTTPException, render_http_exception)
     app.add_exception_handler(Exception, render_crash)

@@ -51,9 +51,11 @@ KEY: list[dict[str, list[str]]] = [{"key": []}]
 SECURITY_SCHEMES = {"key": {"type": "http", "scheme": "bearer", "description": "A key of the gateway: `sk-…`"}}
 
 
-def reading(summary: str, path_parameter: str | None = None) -> dict[str, Any]:
+def reading(
+    summary: str, path_parameter: str | None = None, *, statuses: tuple[str, ...] = ("401", "404")
+) -> dict[str, Any]:
     """What is said of a route that only reads."""
-    told: dict[str, Any] = {"summary": summary, "security": KEY, "responses": _errors("401", "404")}
+    told: dict[str, Any] = {"summary": summary, "security": KEY, "responses": _errors(*statuses)}
     if path_parameter:
         told["parameters"] = [{"name": path_parameter, "in": "path", "required": True, "schema": {"type": "string"}}]
     return told

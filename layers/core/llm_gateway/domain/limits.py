@@ -15,6 +15,8 @@ WithoutMaximum = Literal["clamp", "reserve", "refuse"]
 OnOutage = Literal["allow", "deny"]
 
 MINUTE_S = 60
+SOON_S = 1.0
+"""When to ask again for what another request holds: nobody knows when that will end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +207,15 @@ def breaches(policy: Policy, level: Level, hold: Hold, now: float) -> Iterator[B
         wait = minute_ends if hold.tokens <= policy.tpm else None
         yield Breach("tokens", Decimal(policy.tpm), Decimal(level.tokens), Decimal(hold.tokens), wait)
     if policy.parallel is not None and level.in_flight + 1 > policy.parallel:
-        yield Breach("parallel", Decimal(policy.parallel), Decimal(level.in_flight), Decimal(1), 1.0)
+        yield Breach("parallel", Decimal(policy.parallel), Decimal(level.in_flight), Decimal(1), SOON_S)
     for budget in policy.budgets:
         # The hold's own periods: the clock may have passed midnight since it was made.
         committed = sum((level.committed_in(label) for label in hold.labels if budget.counts_in(label)), Decimal(0))
         if committed + hold.usd > budget.usd:
-            yield Breach("budget", budget.usd, committed, hold.usd, None, budget)
+            spent = sum((level.spent_in(label) for label in hold.labels if budget.counts_in(label)), Decimal(0))
+            # Where only other requests' holds are in the way, they end.
+            frees_in_s = None if spent + hold.usd > budget.usd else SOON_S
+            yield Breach("budget", budget.usd, committed, hold.usd, frees_in_s, budget)
 
 
 def enforced(policy: Policy, breach: Breach) -> bool:

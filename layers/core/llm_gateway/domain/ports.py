@@ -2,12 +2,17 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold
 from llm_gateway.domain.usage import RequestRecord
+
+if TYPE_CHECKING:  # a gateway that is never asked for usage does not load what it is made of
+    from llm_gateway.domain.listing import Position, RequestPage, Wanted
+    from llm_gateway.domain.totals import Dimension, Group, Row, Totals
 
 Kind = Literal["settings", "provider", "model", "price", "organisation", "team", "user", "key"]
 
@@ -68,6 +73,18 @@ class Ledger(Protocol):
 
     def due(self, now: float) -> AsyncIterator[str]:
         """Ids of `open` records whose `expires_at` is before `now` (Unix seconds)."""
+        ...
+
+
+class RequestIndex(Protocol):
+    """Lists of requests that have ended. Every method raises `errors.Unavailable` when the store cannot be reached."""
+
+    async def page(self, wanted: "Wanted", after: "Position | None", limit: int) -> "RequestPage":
+        """At most `limit` requests, newest first (of one moment by id, downwards), from behind `after` on."""
+        ...
+
+    def every(self, first_ms: int, until_ms: int) -> AsyncIterator[Sequence[RequestRecord]]:
+        """All requests received from `first_ms` and before `until_ms`, in batches, in no order."""
         ...
 
 
@@ -167,6 +184,72 @@ class AnswerStore(Protocol):
 
     async def release(self, claim: AnswerClaim) -> None:
         """Frees the entry, if it is still the claim's and not finished, and against a `begin` that comes late."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What became of records that were to be folded: `counted` now; `refused` ids, which the store will never take.
+
+    Those that are in neither had been counted before, in the state that they are in, or are gone.
+    """
+
+    counted: tuple[RequestRecord, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+class TotalsStore(Protocol):
+    """Daily totals (`domain.totals`). Every method raises `errors.Unavailable` when the store cannot be reached."""
+
+    async def fold(self, records: Sequence[RequestRecord]) -> Folded:
+        """Counts requests that have left `open`, each once, however often and in whatever order they are given.
+
+        A record is what somebody saw at some time: what the ledger says now is what counts. An abandoned one that was
+        counted and has been settled since is corrected by the difference. Raises `errors.Unavailable` while the totals
+        are being rebuilt; what was counted by then stays counted.
+        """
+        ...
+
+    def read(
+        self, group: "Group", first_day: date, last_day: date, where: "Mapping[Dimension, str | None] | None" = None
+    ) -> "AsyncIterator[tuple[Row, Totals]]":
+        """The rows of one of `totals.GROUPS`, both days included, by day and then by values in a stable order.
+
+        `where` keeps those with these values of the group's own dimensions, as `totals.total_name` makes them. Rows
+        that came to nothing are left out. Raises `ValueError` for a group that is not kept.
+        """
+        ...
+
+    async def rebuild(self, first_day: date, last_day: date) -> int:
+        """Makes the totals of these days what the ledger's requests say, exactly; how many requests counted.
+
+        No fold succeeds meanwhile, and none until it has ended well: one that died is to be begun again.
+        Raises `errors.Unavailable`, also where another rebuild has taken over.
+        """
+        ...
+
+
+class AlertMarks(Protocol):
+    """Which alerts were sent. Times are Unix seconds. Every method raises `errors.Unavailable`."""
+
+    async def claim(self, name: str, now: int, until: int) -> str | None:
+        """A token where the alert is the caller's to send until then: nobody has sent it, and no claim still runs."""
+        ...
+
+    async def release(self, name: str, token: str) -> None:
+        """Gives the claim back."""
+        ...
+
+    async def sent(self, name: str, now: int) -> None:
+        """It is sent, and will not be claimed again."""
+        ...
+
+
+class Notifier(Protocol):
+    """Somewhere that people listen."""
+
+    async def publish(self, subject: str, text: str, attributes: Mapping[str, str]) -> None:
+        """Raises `errors.Unavailable`."""
         ...
 
 

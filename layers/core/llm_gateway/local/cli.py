@@ -12,6 +12,7 @@ from dotenv import load_dotenv
 
 from llm_gateway.local.key_commands import keys
 from llm_gateway.local.terminal import Data, Profile, Region, StackName, told_plainly
+from llm_gateway.local.usage_commands import usage
 
 app = typer.Typer(
     name="llm-gateway",
@@ -54,6 +55,7 @@ def local_aws(
 secrets = typer.Typer(help="Provider keys of a deployed stack.", no_args_is_help=True)
 app.add_typer(secrets, name="secrets")
 app.add_typer(keys, name="keys")
+app.add_typer(usage, name="usage")
 
 
 @secrets.command("set")

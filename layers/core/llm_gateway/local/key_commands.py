@@ -1,7 +1,6 @@
 """`llm-gateway keys …`: with `--stack` a deployed stack's, without it those of the gateway that runs here."""
 
 import asyncio
-import os
 import re
 import sys
 import time
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from dotenv import load_dotenv
 
-from llm_gateway.local.terminal import Data, Profile, Region, told_plainly
+from llm_gateway.local.terminal import Data, OptionalStack, Profile, Region, place_named, told_plainly
 
 if TYPE_CHECKING:
     from llm_gateway.domain.identity import VirtualKey
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(help="Keys for callers: of a deployed stack, or of `make run`.", no_args_is_help=True)
 
-Stack = Annotated[
-    str | None, typer.Option("--stack", help="A deployed stack's name; without it, the gateway of `make run`.")
-]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A model or pattern it may use; may be repeated.")]
 Providers = Annotated[list[str] | None, typer.Option("--provider", help="A provider it may reach; may be repeated.")]
 Named = Annotated[str, typer.Argument(help="The key's name.")]
@@ -44,7 +39,7 @@ def seconds(text: str) -> int:
 
 @keys.command("create")
 def create(
-    stack: Stack = None,
+    stack: OptionalStack = None,
     name: Annotated[str, typer.Option(help="What the key is called in usage and logs.")] = "first",
     team: Annotated[str | None, typer.Option(help="The team that it belongs to.")] = None,
     owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
@@ -68,7 +63,7 @@ def create(
         providers=tuple(map(canonical, providers)) if providers else None,
     )
     with told_plainly():
-        place = _place(stack, region, profile, data)
+        place = place_named(stack, region, profile, data)
         token = asyncio.run(with_registry(place, lambda registry: create_key(registry, pending)))
         _show(place, token)
 
@@ -77,7 +72,7 @@ def create(
 def rotate(
     name: Named,
     overlap: Annotated[str, typer.Option(help="How long the old key stays good: 30m, 1h, 7d; 0 ends it now.")] = "1h",
-    stack: Stack = None,
+    stack: OptionalStack = None,
     region: Region = None,
     profile: Profile = None,
     data: Data = Path(".local"),
@@ -88,7 +83,7 @@ def rotate(
 
     overlap_s, now = seconds(overlap), time.time()
     with told_plainly():
-        place = _place(stack, region, profile, data)
+        place = place_named(stack, region, profile, data)
         made = asyncio.run(with_registry(place, lambda registry: rotate_key(registry, name, overlap_s, now)))
         _show(place, made.token)
         if made.others_end_at > now:
@@ -99,32 +94,42 @@ def rotate(
 
 @keys.command("disable")
 def disable(
-    name: Named, stack: Stack = None, region: Region = None, profile: Profile = None, data: Data = Path(".local")
+    name: Named,
+    stack: OptionalStack = None,
+    region: Region = None,
+    profile: Profile = None,
+    data: Data = Path(".local"),
 ) -> None:
     """Switch a key off, with every token of its name."""
     with told_plainly():
-        _switch(_place(stack, region, profile, data), name, enabled=False)
+        _switch(place_named(stack, region, profile, data), name, enabled=False)
         print(f"{name} is disabled; it takes effect within 30 seconds")
 
 
 @keys.command("enable")
 def enable(
-    name: Named, stack: Stack = None, region: Region = None, profile: Profile = None, data: Data = Path(".local")
+    name: Named,
+    stack: OptionalStack = None,
+    region: Region = None,
+    profile: Profile = None,
+    data: Data = Path(".local"),
 ) -> None:
     """Switch a key on again. What was rotated stays as it is."""
     with told_plainly():
-        _switch(_place(stack, region, profile, data), name, enabled=True)
+        _switch(place_named(stack, region, profile, data), name, enabled=True)
         print(f"{name} is enabled; it takes effect within 30 seconds")
 
 
 @keys.command("list")
-def list_all(stack: Stack = None, region: Region = None, profile: Profile = None, data: Data = Path(".local")) -> None:
+def list_all(
+    stack: OptionalStack = None, region: Region = None, profile: Profile = None, data: Data = Path(".local")
+) -> None:
     """List the keys: names and what they may do, never the keys themselves."""
     from llm_gateway.local.key_life import list_keys
     from llm_gateway.local.place import with_registry
 
     with told_plainly():
-        place = _place(stack, region, profile, data)
+        place = place_named(stack, region, profile, data)
         found = asyncio.run(with_registry(place, lambda registry: list_keys(registry, time.time())))
         rows: list[tuple[str, ...]] = [
             ("NAME", "STATE", "ROLE", "TEAM", "USER", "OWNER", "UNTIL", "MODELS", "PROVIDERS")
@@ -133,18 +138,6 @@ def list_all(stack: Stack = None, region: Region = None, profile: Profile = None
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _place(stack: str | None, region: str | None, profile: str | None, data: Path) -> "Place":
-    """Raises `StackError`, `CannotRun`."""
-    if stack is None:
-        from llm_gateway.local.place import local_place
-
-        load_dotenv(Path(".env"), override=False)
-        return local_place(data, os.environ)
-    from llm_gateway.local.stack import find_stack, place_of
-
-    return place_of(find_stack(stack, region, profile, os.environ))
 
 
 def _switch(place: "Place", name: str, *, enabled: bool) -> None:

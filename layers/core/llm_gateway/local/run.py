@@ -25,6 +25,8 @@ from llm_gateway.settings import Settings
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from llm_gateway.catalog.config import GatewayConfig
 
 DEFAULT_KEY = "sk-local"
@@ -92,6 +94,8 @@ def run(options: Options, environ: Mapping[str, str], build_app: BuildApp | None
 
 def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build_app: BuildApp) -> int:
     """Fills the stack, then serves it."""
+    from llm_gateway.bootstrap_rollup import build_rollup
+    from llm_gateway.local.follow import Follower, Nudging
     from llm_gateway.local.guard import OnlyFromThisMachine
     from llm_gateway.local.seed import masked
     from llm_gateway.local.serve import serve
@@ -99,7 +103,9 @@ def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build
     settings = setup.settings.model_copy(update={"aws_endpoint_url": endpoint.url})
     for name, token in fill(setup, settings, endpoint):
         print(f"llm-gateway made the key {name}, shown this once: {token}")
-    app = build_app(settings, endpoint.credentials)
+    rollup = build_rollup(settings, aws_credentials=endpoint.credentials)
+    follower = Follower(rollup, settings.ledger_table, partial(print, file=sys.stderr))
+    app: ASGIApp = Nudging(build_app(settings, endpoint.credentials), follower.nudge)
     key = setup.key if setup.key == DEFAULT_KEY else masked(setup.key)
     if settings.auth == "none":
         app, key = OnlyFromThisMachine(app), "none-needed"
@@ -109,7 +115,7 @@ def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build
         print(f"llm-gateway ready: base_url={base_url} key={key}", flush=True)
 
     watch = None if endpoint.embedded is None else partial(end_of, endpoint.embedded)
-    return serve(app, listener, ready=ready, watch=watch)
+    return serve(app, listener, ready=ready, watch=watch, beside=follower.run)
 
 
 async def end_of(embedded: EmbeddedAws) -> str:

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -52,10 +52,12 @@ def serve(
     *,
     ready: Callable[[], None],
     watch: Callable[[], Awaitable[str]] | None = None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> int:
     """Serves until SIGINT, SIGTERM (exit code 0), or `watch` returns the reason why it cannot go on (exit code 1).
 
-    A second signal hangs up at once, a third waits for nothing. `ready` is called once connections are accepted.
+    A second signal hangs up at once, a third waits for nothing. `ready` is called once connections are accepted;
+    `beside` runs in the same event loop for as long.
     """
     quiet_uvicorn()
     config = uvicorn.Config(
@@ -71,11 +73,14 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE_S,
         ws="none",
     )
-    return asyncio.run(run_until_stopped(LoopbackServer(config, ready), listener, watch))
+    return asyncio.run(run_until_stopped(LoopbackServer(config, ready), listener, watch, beside))
 
 
 async def run_until_stopped(
-    server: LoopbackServer, listener: socket.socket, watch: Callable[[], Awaitable[str]] | None
+    server: LoopbackServer,
+    listener: socket.socket,
+    watch: Callable[[], Awaitable[str]] | None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> int:
     loop = asyncio.get_running_loop()
     stops = itertools.count(1)
@@ -98,12 +103,14 @@ async def run_until_stopped(
         reasons.append(await watched)
         stop()
 
-    guarding = asyncio.create_task(guard(watch())) if watch is not None else None
+    companions = [asyncio.create_task(guard(watch()))] if watch is not None else []
+    if beside is not None:
+        companions.append(asyncio.create_task(beside()))
     await server.serve(sockets=[listener])
-    if guarding is not None:
-        guarding.cancel()
+    for companion in companions:
+        companion.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await guarding
+            await companion
     for reason in reasons:
         print(reason, file=sys.stderr)
     return 0 if server.started and not reasons else 1

@@ -28,6 +28,8 @@ class Stack:
     name: str
     api_url: str
     registry_table: str
+    ledger_table: str
+    usage_table: str
     session: "boto3.session.Session"
     endpoint_url: str | None = None
 
@@ -54,9 +56,11 @@ def find_stack(name: str, region: str | None, profile: str | None, environ: Mapp
     except (BotoCoreError, ResponseParserError, ValueError) as error:
         raise StackError(f"AWS cannot be asked for stack {name}: {str(error).splitlines()[0]}") from error
     outputs = {one["OutputKey"]: one["OutputValue"] for one in described["Stacks"][0].get("Outputs", [])}
-    if missing := [key for key in ("ApiUrl", "RegistryTable") if key not in outputs]:
+    needed = ("ApiUrl", "RegistryTable", "LedgerTable", "UsageTable")
+    if missing := [key for key in needed if key not in outputs]:
         raise StackError(f"stack {name} is no llm-gateway, or is not deployed yet: it has no output {missing[0]}")
-    return Stack(name, outputs["ApiUrl"], outputs["RegistryTable"], session, endpoint_url)
+    api_url, registry, ledger, usage = (outputs[key] for key in needed)
+    return Stack(name, api_url, registry, ledger, usage, session, endpoint_url)
 
 
 def store_provider_key(stack: Stack, provider: str, key: str, team: str | None = None) -> str:
@@ -157,6 +161,8 @@ def place_of(stack: Stack) -> Place:
     frozen = found.get_frozen_credentials()
     return Place(
         table=stack.registry_table,
+        ledger_table=stack.ledger_table,
+        usage_table=stack.usage_table,
         region=stack.session.region_name,
         credentials=AwsCredentials(str(frozen.access_key), str(frozen.secret_key), frozen.token),
         endpoint_url=stack.endpoint_url,

@@ -23,9 +23,24 @@ DUE_INDEX: Any = {
     "Projection": {"ProjectionType": "KEYS_ONLY"},
 }
 """The Ledger's sparse index of what the sweep has to look at: docs/ledger.md."""
-DUE_ATTRIBUTES: Any = (
+LISTED_INDEX: Any = {
+    "IndexName": "listed",
+    "KeySchema": [
+        {"AttributeName": "listed", "KeyType": "HASH"},
+        {"AttributeName": "at", "KeyType": "RANGE"},
+    ],
+    "Projection": {
+        "ProjectionType": "INCLUDE",
+        "NonKeyAttributes": ["team", "key", "user", "model", "routed", "provider", "status"],
+    },
+}
+"""The Ledger's index of requests that have ended, with what lists of them are filtered by."""
+LEDGER_INDEXES: Any = (DUE_INDEX, LISTED_INDEX)
+INDEX_ATTRIBUTES: Any = (
     {"AttributeName": "due", "AttributeType": "S"},
     {"AttributeName": "expires", "AttributeType": "N"},
+    {"AttributeName": "listed", "AttributeType": "S"},
+    {"AttributeName": "at", "AttributeType": "N"},
 )
 
 
@@ -37,14 +52,14 @@ class TableShape:
     sorted: bool = False
     expires: bool = False
     stream: bool = False
-    due: bool = False
+    indexed: bool = False
 
 
 def shapes(settings: Settings) -> tuple[TableShape, ...]:
     return (
         TableShape(settings.registry_table, sorted=True),
-        TableShape(settings.ledger_table, expires=True, stream=True, due=True),
-        TableShape(settings.usage_table, sorted=True),
+        TableShape(settings.ledger_table, expires=True, stream=True, indexed=True),
+        TableShape(settings.usage_table, sorted=True, expires=True),
         TableShape(settings.cache_table, expires=True),
     )
 
@@ -53,8 +68,8 @@ def create_tables(dynamodb: "DynamoDBClient", settings: Settings) -> list[str]:
     """Makes what is missing and returns its names; leaves what is there. Raises `botocore.exceptions.ClientError`."""
     made = [shape.name for shape in shapes(settings) if create_table(dynamodb, shape)]
     for shape in shapes(settings):
-        if shape.due and shape.name not in made:
-            _add_index(dynamodb, shape.name)
+        if shape.indexed and shape.name not in made:
+            _add_indexes(dynamodb, shape.name)
     for shape in shapes(settings):
         if shape.name in made:
             dynamodb.get_waiter("table_exists").wait(TableName=shape.name, WaiterConfig={"Delay": 1})
@@ -81,21 +96,29 @@ def definition(shape: TableShape) -> Any:
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [
             *({"AttributeName": name, "AttributeType": "S"} for name in keys),
-            *(DUE_ATTRIBUTES if shape.due else ()),
+            *(INDEX_ATTRIBUTES if shape.indexed else ()),
         ],
         "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()],
         **({"StreamSpecification": stream} if shape.stream else {}),
-        **({"GlobalSecondaryIndexes": [DUE_INDEX]} if shape.due else {}),
+        **({"GlobalSecondaryIndexes": list(LEDGER_INDEXES)} if shape.indexed else {}),
     }
 
 
-def _add_index(dynamodb: "DynamoDBClient", table: str) -> None:
-    """For data that an earlier version of the gateway left: its table has no index yet."""
-    if not dynamodb.describe_table(TableName=table)["Table"].get("GlobalSecondaryIndexes"):
+def _add_indexes(dynamodb: "DynamoDBClient", table: str) -> None:
+    """For data that an earlier version of the gateway left. DynamoDB takes one new index at a time."""
+    found = dynamodb.describe_table(TableName=table)["Table"].get("GlobalSecondaryIndexes", [])
+    names = {index["IndexName"] for index in found}
+    for index in LEDGER_INDEXES:
+        if index["IndexName"] in names:
+            continue
+        keys = {key["AttributeName"] for key in index["KeySchema"]}
         dynamodb.update_table(
             TableName=table,
-            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}, *DUE_ATTRIBUTES],
-            GlobalSecondaryIndexUpdates=[{"Create": DUE_INDEX}],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                *(each for each in INDEX_ATTRIBUTES if each["AttributeName"] in keys),
+            ],
+            GlobalSecondaryIndexUpdates=[{"Create": index}],
         )
 
 

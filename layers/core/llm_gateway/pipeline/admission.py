@@ -22,19 +22,28 @@ from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.metering.estimate import estimate_request_tokens
 from llm_gateway.pipeline.accounts import Accounts
-from llm_gateway.pipeline.rate_limits import over_limits, rate_headers, refusal_of, room_for_output
+from llm_gateway.pipeline.rate_limits import (
+    held_by_others,
+    over_limits,
+    rate_headers,
+    refusal_of,
+    room_for_output,
+    room_for_tokens,
+)
 from llm_gateway.pipeline.reservations import Limited, Refused, Reservation, Reservations
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _Wish = TypeVar("_Wish")
 
-_ASSUMED_OUTPUT = 1024
+_USUAL_OUTPUT = 1024
 """Tokens that a request without a maximum is expected to write, for limits by the minute."""
 _MOST_UNKNOWN = 16_384
 """Output tokens asked for where neither the caller nor the catalog names a maximum."""
 _LEAST_OUTPUT = 16
 """A clamp below this would be an answer in name only."""
-_TRIES = 3
+_UNREAD = frozenset({"client_disconnected", "deadline_exceeded", "shutting_down"})
+_WAITS_S = (0.05, 0.2)
+"""A caller that asks again at once may be faster than the settlement of its last request."""
 _LONGEST_NAME = 256
 """Of a user, whom the body may call anything; what is longer counts under its hash."""
 
@@ -82,6 +91,19 @@ class BoundPricing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Ask:
+    """How much is asked for: `output` tokens to reserve money for, `tokens` of the minute, `least_tokens` of these.
+
+    `chosen` says that the gateway chose the output, and may choose less.
+    """
+
+    output: int
+    chosen: bool
+    tokens: int
+    least_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """`record` as it was opened. `members` are what the request must say to the provider beside the caller's words."""
 
@@ -92,10 +114,17 @@ class Admitted:
 
 
 class Admission:
-    def __init__(self, reservations: Reservations, pricing: BoundPricing, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        reservations: Reservations,
+        pricing: BoundPricing,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._reservations = reservations
         self._pricing = pricing
         self._now = now
+        self._sleep = sleep
 
     def scopes_of(
         self, catalog: Catalog, key: VirtualKey, user: str | None, requested: str, deployment: Deployment
@@ -145,44 +174,52 @@ class Admission:
         bound = None
         if any(policy.has_hard_budget for policy in policies):
             bound = self._pricing.bound(endpoint, request, calls, deployment, catalog, record)
-        output, chosen = _output(bound, policies)
-        prompt_tokens = estimate_request_tokens(request.fields)
-        tries = 0
+        ask = _first_ask(request, bound, policies)
+        waits = list(_WAITS_S)
         while True:
-            tries += 1
-            usd = bound.usd(output) if bound is not None else Decimal(0)
-            tokens = _expected_tokens(request, policies, prompt_tokens, output if chosen else None)
+            usd = bound.usd(ask.output) if bound is not None else Decimal(0)
             asked = replace(record, reserved_usd=usd, scopes=tuple(each.scope.id for each in counted))
-            answer = await self._reservations.open(asked, counted, tokens, _on_outage(policies))
+            answer = await self._reservations.open(asked, counted, ask.tokens, _on_outage(policies))
             if isinstance(answer, Reservation):
-                return self._admitted(asked, answer, bound, output if chosen else None)
-            fits = self._clamp(bound, answer, policies) if chosen and bound is not None else None
-            if fits is None or fits >= output or tries == _TRIES:
+                return self._admitted(asked, answer, bound, ask.output if ask.chosen else None)
+            if waits and held_by_others(answer, self._now()):
+                await self._sleep(waits.pop(0))
+            elif (less := self._less(ask, bound, answer, policies)) is not None:
+                ask = less
+            else:
                 raise refusal_of(answer, self._now())
-            output = fits
 
     async def settle(self, record: RequestRecord, admitted: Admitted, accounts: Accounts) -> RequestRecord:
         """Settles the record, which is the truth, then what it held. The record as it was written.
 
-        An estimate is never more than the bound that was reserved: the bound is certain, the estimate is not.
+        Under a hard budget an estimate is never more than what was reserved, which is certain; and an answer that
+        nobody could read to its end, though the provider may have written it, costs all of it.
         """
         reserved = admitted.record.reserved_usd
-        if record.usage.estimated and record.cost_usd is not None and reserved and record.cost_usd > reserved:
-            record = replace(record, cost_usd=reserved)
+        if record.usage.estimated and reserved:
+            unread = record.error_code in _UNREAD
+            if unread or (record.cost_usd is not None and record.cost_usd > reserved):
+                record = replace(record, cost_usd=reserved)
         record = await self._reservations.complete(record, admitted.reservation)
         if await accounts.settle(record):
             await self._reservations.settle(record, admitted.reservation)
         return record
 
-    def _clamp(self, bound: CostBound, refused: Refused, policies: Sequence[Policy]) -> int | None:
-        """Fewer output tokens that fit in what is left; None where none do, or money is not what is missing."""
-        if _first(policy.without_maximum for policy in policies) == "reserve":
-            return None
-        left = room_for_output(refused, self._now())
-        if left is None:
+    def _less(
+        self, ask: "_Ask", bound: CostBound | None, refused: Refused, policies: Sequence[Policy]
+    ) -> "_Ask | None":
+        """The same with as much as is left, where the gateway chose how much; None where that does not help."""
+        now = self._now()
+        room = room_for_tokens(refused, now)
+        if room is not None:
+            return replace(ask, tokens=room) if ask.least_tokens <= room < ask.tokens else None
+        left = room_for_output(refused, now)
+        reserve = _first(policy.without_maximum for policy in policies) == "reserve"
+        if bound is None or left is None or not ask.chosen or reserve:
             return None
         each = bound.output_that_fits(left) // bound.answers
-        return each * bound.answers if each >= _LEAST_OUTPUT else None
+        output = each * bound.answers
+        return replace(ask, output=output) if each >= _LEAST_OUTPUT and output < ask.output else None
 
     def _admitted(
         self, record: RequestRecord, reservation: Reservation, bound: CostBound | None, chosen_output: int | None
@@ -221,20 +258,19 @@ def _output(bound: CostBound | None, policies: Sequence[Policy]) -> tuple[int, b
     return bound.most_output_tokens or _MOST_UNKNOWN * bound.answers, True
 
 
-def _expected_tokens(
-    request: ModelRequest, policies: Sequence[Policy], prompt_tokens: int, chosen_output: int | None
-) -> int:
-    """What the request is expected to take of a minute. Without a maximum never so much that it could fit in none."""
+def _first_ask(request: ModelRequest, bound: CostBound | None, policies: Sequence[Policy]) -> _Ask:
+    """Tokens a minute: the prompt's estimate and the maximum; without one a usual answer, less where less is left."""
+    output, chosen = _output(bound, policies)
     fields = request.fields
+    prompt = estimate_request_tokens(fields)
     maximum: int | None = fields.get("max_completion_tokens") or fields.get("max_tokens")
     answers: int = fields.get("n") or 1
     if "messages" not in fields:
-        return prompt_tokens
+        return _Ask(output, chosen, prompt, prompt)
     if maximum is not None:
-        return prompt_tokens + maximum * answers
-    output = _ASSUMED_OUTPUT * answers if chosen_output is None else min(chosen_output, _ASSUMED_OUTPUT * answers)
-    least = min((policy.tpm for policy in policies if policy.tpm is not None), default=None)
-    return prompt_tokens + output if least is None else max(prompt_tokens, min(prompt_tokens + output, least))
+        return _Ask(output, chosen, prompt + maximum * answers, prompt + maximum * answers)
+    usual = _USUAL_OUTPUT * answers
+    return _Ask(output, chosen, prompt + (min(output, usual) if chosen else usual), prompt)
 
 
 def _on_outage(policies: Sequence[Policy]) -> OnOutage:

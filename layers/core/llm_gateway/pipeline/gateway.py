@@ -94,8 +94,15 @@ class Exchange:
 
     @property
     def runs_on(self) -> bool:
-        """Whether the call goes on though its caller has gone: its answer is kept for the next try."""
-        return self._run is not None and self._run.held
+        """Whether the call goes on though its caller has gone.
+
+        Its answer is kept for the next try, or a hard budget must know what it costs: the provider bills what it
+        writes, read or not.
+        """
+        if self._run is not None and self._run.held:
+            return True
+        task = self._admission
+        return task is not None and task.done() and not task.exception() and bool(task.result().record.reserved_usd)
 
     @property
     def replay_of(self) -> str | None:

@@ -61,7 +61,7 @@ def refusal_of(refused: Refused, now: float) -> GatewayError:
     if breach.frees_in_s is None:
         headers["x-should-retry"] = "false"
     if breach.budget is not None:
-        return QuotaExceeded(_budget_message(limited, breach, now), headers=headers)
+        return QuotaExceeded(_budget_message(limited, breach, now), headers=headers, retry_after=breach.frees_in_s)
     what = _METRICS[breach.metric]
     message = (
         f"Rate limit reached for {limited.scope}: {breach.limit} {what}, {breach.used} used, {breach.asked} wanted."
@@ -79,6 +79,24 @@ def room_for_output(refused: Refused, now: float) -> Decimal | None:
         if breach.budget is None:
             return None
         left.append(breach.limit - breach.used)
+    return min(left, default=None)
+
+
+def held_by_others(refused: Refused, now: float) -> bool:
+    """Whether nothing but what other requests hold is in the way: perhaps of one that is just being settled."""
+    return all(
+        breach.metric in ("parallel", "budget") and breach.frees_in_s is not None
+        for _, breach in _enforced(refused, now)
+    )
+
+
+def room_for_tokens(refused: Refused, now: float) -> int | None:
+    """Tokens left in the tightest minute that refused; None where anything but tokens refused."""
+    left: list[int] = []
+    for _, breach in _enforced(refused, now):
+        if breach.metric != "tokens":
+            return None
+        left.append(int(breach.limit - breach.used))
     return min(left, default=None)
 
 

@@ -45,15 +45,34 @@ class Repair:
         """Everything that is past its time. Raises `errors.Unavailable`; what it has done by then stays done."""
         abandoned = ended = pruned = 0
         async for request_id in self._ledger.due(self._now()):
-            record = await self._ledger.get(request_id)
-            if record is not None:
-                abandoned += await self._abandon_open(record)
+            abandoned += await self.abandon_due(request_id)
         async for scope in self._scopes.scopes():
-            for stored in await self._scopes.holds(scope):
-                if self._is_over(stored):
-                    ended += await self._end(stored)
-            pruned += await self._scopes.prune(scope, self._now())
+            one_ended, one_pruned = await self.end_stale(scope)
+            ended, pruned = ended + one_ended, pruned + one_pruned
         return Swept(abandoned, ended, pruned)
+
+    async def abandon_due(self, request_id: str) -> bool:
+        """Abandons a request that is past its time, with its holds. Raises `errors.Unavailable`."""
+        record = await self._ledger.get(request_id)
+        return record is not None and await self._abandon_open(record)
+
+    async def end_stale(self, scope: Scope) -> tuple[int, int]:
+        """Ends a scope's holds that are past their time; how many, and how many old counters went with them."""
+        ended = 0
+        for stored in await self._scopes.holds(scope):
+            if self._is_over(stored):
+                ended += await self._end(stored)
+        return ended, await self._scopes.prune(scope, self._now())
+
+    async def finish(self, request_id: str) -> None:
+        """Makes the holds of a request that was settled what it says, now. Raises `errors.Unavailable`."""
+        record = await self._ledger.get(request_id)
+        if record is None or record.status not in ("settled", "failed"):
+            return
+        for scope in record.scopes:
+            for stored in await self._scopes.holds(Scope.of(scope)):
+                if stored.request_id == request_id:
+                    await self._follow(record, stored)
 
     async def repair(self, request_id: str, scope: Scope) -> None:
         """Ends one request's hold of one scope, if it is past its time. Raises `errors.Unavailable`."""

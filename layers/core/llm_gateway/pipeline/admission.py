@@ -4,8 +4,9 @@ A key without limits passes by here untouched. One with limits costs one round t
 that does not fit under a hard budget costs a second one, with as many output tokens as do fit.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256

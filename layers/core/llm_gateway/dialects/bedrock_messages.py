@@ -159,7 +159,8 @@ def _reasoning(conversation: Conversation, details: Any) -> Iterator[Block]:
     for detail in details if isinstance(details, list) else ():
         if not isinstance(detail, dict):
             continue
-        if detail.get("format") not in _READABLE_FORMATS:
+        known = detail.get("format")
+        if not (known is None or isinstance(known, str)) or known not in _READABLE_FORMATS:
             conversation.foreign_reasoning = True
         elif detail.get("type") == "reasoning.text" and isinstance(detail.get("signature"), str):
             signed = {"text": detail.get("text") or "", "signature": detail["signature"]}

@@ -245,3 +245,81 @@ def test_a_ledger_that_is_down_denies_hard_limits(upstream: OpenAIUpstream) -> N
 def test_a_key_may_be_let_through(upstream: OpenAIUpstream) -> None:
     with app_of(upstream, 'on_ledger_outage = "allow"\nlimits = { rpm = 1 }', scopes=Down()) as app:
         assert post(app).status_code == 200
+
+
+def test_a_caller_who_leaves_does_not_pass_a_budget(upstream: OpenAIUpstream) -> None:
+    """The provider bills what it writes, read or not: so it is read to its end."""
+    slow = chat(usage={"prompt_tokens": 20, "completion_tokens": 90, "total_tokens": 110})
+    slow.delay_s = 0.4
+    upstream.script("slow", slow)
+    config = 'budget = { usd = "0.001", period = "total" }\n[prices."corp:slow"]\ninput = "1"\noutput = "10"'
+    with app_of(upstream, config) as app:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{app.base_url}/chat/completions",
+                json={"model": "corp:slow", "messages": HELLO, "max_tokens": 90},
+                headers={"Authorization": "Bearer sk-prod-key"},
+                timeout=0.2,
+            )
+        record = app.only_record()
+        refused = post(app, max_tokens=10)
+    assert (record.cost_usd, record.usage.estimated, record.error_code) == (
+        Decimal("0.00092"),
+        False,
+        "client_disconnected",
+    )
+    assert refused.status_code == 429
+
+
+def test_a_stream_that_is_left_is_read_to_its_end(upstream: OpenAIUpstream) -> None:
+    stream = ChatStream(text="one two three four", counts=COUNTS, usage="always", gate_after=2)
+    upstream.script("slow", stream)
+    config = 'budget = { usd = "1", period = "total" }\n[prices."corp:slow"]\ninput = "1"\noutput = "10"'
+    with app_of(upstream, config) as app:
+        with httpx.stream(
+            "POST",
+            f"{app.base_url}/chat/completions",
+            json={"model": "corp:slow", "messages": HELLO, "stream": True, "max_tokens": 10},
+            headers={"Authorization": "Bearer sk-prod-key"},
+        ) as left:
+            next(left.iter_bytes())
+        stream.gate.release()
+        record = app.record(left.headers["x-request-id"])
+    assert (record.cost_usd, record.usage.estimated) == (COST, False)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_caller_after_the_other_is_never_two_at_once(upstream: OpenAIUpstream, stream: bool) -> None:
+    upstream.script("x", *(ChatStream(counts=COUNTS) if stream else chat(usage=COUNTS) for _ in range(30)))
+    with app_of(upstream, "limits = { parallel = 1 }") as app:
+        answers = [post(app, stream=stream) for _ in range(30)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_what_only_others_hold_is_worth_another_try(upstream: OpenAIUpstream) -> None:
+    stream = ChatStream(counts=COUNTS, gate_after=2)
+    upstream.script("slow", stream)
+    config = 'budget = { usd = "0.001", period = "day" }\n[prices."corp:slow"]\ninput = "1"\noutput = "10"'
+    with app_of(upstream, config) as app:
+        with httpx.stream(
+            "POST",
+            f"{app.base_url}/chat/completions",
+            json={"model": "corp:slow", "messages": HELLO, "stream": True, "max_tokens": 80},
+            headers={"Authorization": "Bearer sk-prod-key"},
+        ) as held:
+            refused = post(app, max_tokens=40)
+            stream.gate.release()
+            held.read()
+        settled(app, held)
+        assert post(app, max_tokens=40).status_code == 200
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+    assert refused.headers["retry-after"] == "1"
+    assert "x-should-retry" not in refused.headers
+
+
+def test_without_a_maximum_the_rest_of_the_minute_will_do(upstream: OpenAIUpstream) -> None:
+    with app_of(upstream, "limits = { tpm = 500 }") as app:
+        for _ in range(3):
+            answer = post(app)
+            assert answer.status_code == 200, answer.text
+            settled(app, answer)

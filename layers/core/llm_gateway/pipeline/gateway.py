@@ -36,6 +36,7 @@ from llm_gateway.pipeline.outcome import Outcome, estimate
 from llm_gateway.pipeline.pricing import asked_tier
 from llm_gateway.pipeline.relay import StreamRelay
 from llm_gateway.pipeline.reservations import Limited
+from llm_gateway.routing.resolve import Route
 from llm_gateway.schemas.openai_chat import (
     ModelRequest,
     read_chat_request,
@@ -115,7 +116,7 @@ class Exchange:
             answer = await self._answer()
         except GatewayError as error:
             self.failed(error)
-            if self.record is not None:
+            if self.record is not None and self.outcome.sent_at is not None:
                 error.headers.setdefault("x-gateway-provider", self.record.provider)
             if self._admission is not None and self._admission.done() and not self._admission.exception():
                 error.headers.update(self._admission.result().headers)
@@ -169,51 +170,66 @@ class Exchange:
         gateway.tracer.begin(call.trace)
         with gateway.tracer.segment("auth"):
             key = await gateway.auth.identify(call.token)
-        request = self._request = _READ[call.endpoint](call.body)
+        self._request = _READ[call.endpoint](call.body)
         self._catalog = await gateway.catalog.current()
         if call.idempotency_key is not None and (kept := await self._begin_once(key)) is not None:
             return kept
-        name = call.path_model or request.model
-        if name is None and call.endpoint == "moderations":
-            from llm_gateway.pipeline.moderation_choice import default_moderation_model  # noqa: PLC0415 - seldom needed
-
-            name = await default_moderation_model(self._catalog, gateway.dispatcher, key)
-        route = await gateway.choice.choose(name, self._catalog, key)
+        route = await self._route(key)
         deployment = route.deployments[0]
         self._provider = self._catalog.providers[deployment.provider]
-        if gateway.debug is not None:
-            gateway.debug(
-                "routed",
-                request_id=call.request_id,
-                model=route.requested,
-                to=f"{deployment.provider}:{deployment.model}",
-            )
         dialect = gateway.dispatcher.dialect_of(self._provider)
-        parts = []
-        if call.endpoint == "embeddings":
-            parts = parts_of(request, dialect, deployment.model, self._provider)
-            encoded = parts[0].encoded
-        else:
-            encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
-        record = self.record = gateway.accounts.record_of(
-            call, key, request, route.requested, deployment, route.timeouts.total_s
-        )
-        limited = gateway.admission.scopes_of(self._catalog, key, request.user, route.requested, deployment)
+        parts = self._parts(dialect, deployment)
         with gateway.tracer.segment("ledger"):
-            if not limited:
-                await gateway.accounts.open(record)
-            elif members := await self._admit(record, limited, len(parts), deployment):
-                request = self._request = with_members(request, members)
-                encoded = dialect.encode(call.endpoint, request, deployment.model, self._provider)
-        self.outcome.asked_tier = asked_tier(request.fields, self._provider)
+            parts = await self._open(key, route, deployment, parts) or parts
+        self.outcome.asked_tier = asked_tier(self._request.fields, self._provider)
         self.outcome.sent_at = time.perf_counter()
         with gateway.tracer.segment("upstream"):
             if len(parts) > 1:
                 answer = await self._batched(dialect, deployment, parts, route.timeouts, key.team)
             else:
-                answer = await self._called(dialect, deployment, encoded, route.timeouts, key.team)
-        answer = _warned(answer, encoded)
+                answer = await self._called(dialect, deployment, parts[0].encoded, route.timeouts, key.team)
+        answer = _warned(answer, parts[0].encoded)
         return answer if self._run is None else self._run.keep(answer)
+
+    async def _route(self, key: VirtualKey) -> Route:
+        gateway, call = self._gateway, self.call
+        name = call.path_model or self._request.model
+        if name is None and call.endpoint == "moderations":
+            from llm_gateway.pipeline.moderation_choice import default_moderation_model  # noqa: PLC0415 - seldom needed
+
+            name = await default_moderation_model(self._catalog, gateway.dispatcher, key)
+        route = await gateway.choice.choose(name, self._catalog, key)
+        if gateway.debug is not None:
+            first = route.deployments[0]
+            gateway.debug(
+                "routed", request_id=call.request_id, model=route.requested, to=f"{first.provider}:{first.model}"
+            )
+        return route
+
+    def _parts(self, dialect: Dialect, deployment: Deployment) -> list[Part]:
+        """The calls that the request takes: one, but for embeddings of more inputs than the provider takes at once."""
+        if self.call.endpoint == "embeddings":
+            return parts_of(self._request, dialect, deployment.model, self._provider)
+        encoded = dialect.encode(self.call.endpoint, self._request, deployment.model, self._provider)
+        return [Part(self._request, encoded)]
+
+    async def _open(
+        self, key: VirtualKey, route: Route, deployment: Deployment, parts: list[Part]
+    ) -> list[Part] | None:
+        """Opens the ledger's entry, with a hold of every limit; the calls anew, where a limit changes the request."""
+        gateway = self._gateway
+        record = self.record = gateway.accounts.record_of(
+            self.call, key, self._request, route.requested, deployment, route.timeouts.total_s
+        )
+        limited = gateway.admission.scopes_of(self._catalog, key, self._request.user, route.requested, deployment)
+        if not limited:
+            await gateway.accounts.open(record)
+            return None
+        members = await self._admit(record, limited, len(parts), deployment)
+        if not members:
+            return None
+        self._request = with_members(self._request, members)
+        return self._parts(gateway.dispatcher.dialect_of(self._provider), deployment)
 
     async def _called(
         self, dialect: Dialect, deployment: Deployment, encoded: EncodedRequest, timeouts: Timeouts, team: str | None

@@ -13,10 +13,10 @@ NAME = "team#search # ü#D2026-11-21#10#0.5"
 
 
 @pytest.fixture
-async def marks(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> AlertMarks:
-    if engine == "memory":
+async def marks(request: pytest.FixtureRequest, calm_engine: str, aws: AwsClients) -> AlertMarks:
+    if calm_engine == "memory":
         return MemoryAlerts()
-    client = aws(engine_url(request, engine))
+    client = aws(engine_url(request, calm_engine))
     return DynamoDBAlerts(client, await create_registry_table(client))
 
 

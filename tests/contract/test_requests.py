@@ -51,11 +51,11 @@ class Requests:
 
 
 @pytest.fixture
-async def requests(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> Requests:
-    if engine == "memory":
+async def requests(request: pytest.FixtureRequest, calm_engine: str, aws: AwsClients) -> Requests:
+    if calm_engine == "memory":
         memory = MemoryLedger()
         return Requests(memory, memory)
-    client = aws(engine_url(request, engine))
+    client = aws(engine_url(request, calm_engine))
     table = await create_ledger_table(client)
     return Requests(DynamoDBLedger(client, table), DynamoDBRequests(client, table))
 

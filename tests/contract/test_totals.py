@@ -46,12 +46,12 @@ async def dynamodb_books(client: AwsJsonClient) -> Books:
 
 
 @pytest.fixture
-async def books(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> Books:
+async def books(request: pytest.FixtureRequest, calm_engine: str, aws: AwsClients) -> Books:
     """Empty ones on each engine."""
-    if engine == "memory":
+    if calm_engine == "memory":
         ledger = MemoryLedger()
         return Books(ledger, MemoryTotals(ledger))
-    return await dynamodb_books(aws(engine_url(request, engine)))
+    return await dynamodb_books(aws(engine_url(request, calm_engine)))
 
 
 async def settled(books: Books, *records: RequestRecord) -> None:

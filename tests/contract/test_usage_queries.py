@@ -33,12 +33,12 @@ class Books:
 
 
 @pytest.fixture
-async def books(request: pytest.FixtureRequest, engine: str, aws: AwsClients) -> Books:
-    if engine == "memory":
+async def books(request: pytest.FixtureRequest, calm_engine: str, aws: AwsClients) -> Books:
+    if calm_engine == "memory":
         memory = MemoryLedger()
         totals = MemoryTotals(memory)
         return Books(memory, totals, UsageQueries(totals, memory, memory))
-    client = aws(engine_url(request, engine))
+    client = aws(engine_url(request, calm_engine))
     table = await create_ledger_table(client)
     ledger, kept = DynamoDBLedger(client, table), DynamoDBTotals(client, await create_registry_table(client), table)
     return Books(ledger, kept, UsageQueries(kept, DynamoDBRequests(client, table), ledger))

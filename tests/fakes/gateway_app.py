@@ -22,6 +22,7 @@ from llm_gateway.adapters.memory_totals import MemoryTotals
 from llm_gateway.bootstrap import Stores, UsageStores, assemble
 from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
+from llm_gateway.domain.ports import LostSettlements
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.settings import Settings
@@ -42,6 +43,7 @@ class GatewayApp:
         ledger: Any = None,
         answers: Any = None,
         scopes: Any = None,
+        lost: LostSettlements | None = None,
         authorizers: Mapping[str, Authorizer] | None = None,
         **overrides: Any,
     ) -> None:
@@ -65,6 +67,7 @@ class GatewayApp:
             self.answers,
             self.scopes,
             lambda: UsageStores(self.totals, self.ledger),
+            None if lost is None else lambda: lost,
         )
         log = RequestLog(open_logger("ERROR", "text"))
         self.app = assemble(Settings(**overrides), stores, open_client(), log, authorizers)

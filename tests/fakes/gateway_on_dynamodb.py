@@ -22,11 +22,9 @@ from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.cached_registry import CachedRegistry
 from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.dynamodb_answers import DynamoDBAnswers
-from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
-from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.memory import MemorySecrets
-from llm_gateway.bootstrap import Stores, assemble, usage_stores
+from llm_gateway.bootstrap import Stores, assemble, lost_settlements, usage_stores
 from llm_gateway.catalog.config import parse_config
 from llm_gateway.local.run import take_port
 from llm_gateway.local.seed import client, seed_registry
@@ -36,6 +34,7 @@ from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
+from tests.fakes.dying_stores import DyingLedger, DyingScopes, Step
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN_KEY = "sk-admin"
@@ -70,12 +69,15 @@ def prepare(store_url: str, config: str) -> None:
 class GatewayOnDynamoDB:
     """The parent's side. It takes nothing from the environment but where its interpreter and packages are."""
 
-    def __init__(self, store_url: str, *, log: Path | None = None) -> None:
+    def __init__(
+        self, store_url: str, *, log: Path | None = None, queue_url: str | None = None, dies_at: Step | None = None
+    ) -> None:
+        """`queue_url` is where lost settlements go. The gateway dies at this step of a request under two limits."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
         package = f"{ROOT / 'layers' / 'core'}{os.pathsep}{ROOT}"
         output = None if log is None else log.open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.gateway_on_dynamodb", store_url],
+            [sys.executable, "-m", "tests.fakes.gateway_on_dynamodb", store_url, queue_url or "", dies_at or ""],
             cwd=ROOT,
             env={**kept, "PYTHONPATH": package, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
@@ -101,6 +103,10 @@ class GatewayOnDynamoDB:
         self._process.kill()
         self._process.wait()
 
+    def wait_dead(self, timeout: float = 20.0) -> None:
+        """Raises `subprocess.TimeoutExpired`."""
+        self._process.wait(timeout)
+
     def stop(self) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
@@ -118,25 +124,27 @@ class GatewayOnDynamoDB:
         self.stop()
 
 
-def main(store_url: str) -> int:
+def main(store_url: str, queue_url: str, dies_at: Step | None) -> int:
     """The child's side."""
     listener = take_port(0)
     settings = _settings(store_url)
     http = open_client()
-    dynamodb = AwsJsonClient(  # with the patience that the deployed one has
-        http,
-        service="dynamodb",
-        region=settings.region,
-        credentials=StaticCredentials(CREDENTIALS),
-        endpoint_url=store_url,
-    )
+
+    def aws(service: str, url: str) -> AwsJsonClient:  # with the patience that the deployed one has
+        credentials = StaticCredentials(CREDENTIALS)
+        return AwsJsonClient(http, service=service, region=settings.region, credentials=credentials, endpoint_url=url)
+
+    dynamodb = aws("dynamodb", store_url)
+    ledger = DyingLedger(dynamodb, settings.ledger_table, dies_at)
+    sqs_url = "/".join(queue_url.split("/")[:3])
     stores = Stores(
         registry=CachedRegistry(DynamoDBRegistry(dynamodb, settings.registry_table)),
-        ledger=DynamoDBLedger(dynamodb, settings.ledger_table),
+        ledger=ledger,
         secrets=CachedSecrets(MemorySecrets()),
         answers=DynamoDBAnswers(dynamodb, settings.cache_table),
-        scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
+        scopes=DyingScopes(dynamodb, settings.ledger_table, dies_at, ledger, count=2),
         usage=lambda: usage_stores(dynamodb, settings),
+        lost=lost_settlements(lambda: aws("sqs", sqs_url), queue_url or None),
     )
     app = assemble(settings, stores, http, RequestLog(open_logger(settings.log_level, settings.log_format)))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -148,4 +156,4 @@ def _settings(store_url: str) -> Settings:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3] or None))  # type: ignore[arg-type]

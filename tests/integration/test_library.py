@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,19 @@ def test_no_caller_over_http_chooses_an_address_or_a_key(at: int, upstream: Open
     assert "evil" not in went.headers["host"]
     assert not any(b"sk-mine" in value for _, value in went.raw_headers)
     assert went.body == text, "to the gateway these are members like any other"
+
+
+async def test_free_moderation_under_a_hard_budget(upstream: OpenAIUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('[teams.t]\nbudget = { usd = "0.000001", period = "total" }\n')
+    upstream.script("omni-moderation-latest", Reply(VERDICT))
+    environ = {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "sk-o"}
+    async with Gateway(file, environ=environ) as gateway:
+        verdict = await gateway.moderation("t", "I hate you")
+        record = await gateway.record(verdict.request_id)
+    assert record is not None
+    assert (verdict.cost_usd, record.reserved_usd) == (Decimal(0), Decimal(0))
+    assert record.scopes == ("team#t",)
 
 
 def test_moderation_over_http(upstream: OpenAIUpstream) -> None:

@@ -12,7 +12,7 @@ from llm_gateway.adapters.memory_scopes import MemoryScopes
 from llm_gateway.domain.limits import Grant, Hold, Policy, Refusal, Scope
 from llm_gateway.errors import Unavailable
 from tests.fakes.gateway_app import GatewayApp
-from tests.fakes.openai_upstream import ChatStream, OpenAIUpstream, chat, error
+from tests.fakes.openai_upstream import ChatStream, OpenAIUpstream, Reply, chat, error
 
 HEAD = """
 [providers.corp]
@@ -38,11 +38,12 @@ def upstream() -> Iterator[OpenAIUpstream]:
         yield upstream
 
 
-def app_of(upstream: OpenAIUpstream, config: str, **more: Any) -> GatewayApp:
+def app_of(
+    upstream: OpenAIUpstream, config: str, *, more_secrets: Mapping[str, str] | None = None, **more: Any
+) -> GatewayApp:
     teams = "" if "[teams.search]" in config else "[teams.search]"
-    return GatewayApp(
-        HEAD.format(base_url=upstream.base_url, teams=teams) + config, secrets={"corp": "sk-corp"}, **more
-    )
+    secrets = {"corp": "sk-corp", **(more_secrets or {})}
+    return GatewayApp(HEAD.format(base_url=upstream.base_url, teams=teams) + config, secrets=secrets, **more)
 
 
 def post(app: GatewayApp, headers: Mapping[str, str] | None = None, **fields: Any) -> httpx.Response:
@@ -68,6 +69,7 @@ def test_requests_per_minute(upstream: OpenAIUpstream) -> None:
     told = third.json()["error"]
     assert (told["type"], told["code"]) == ("rate_limit_error", "rate_limit_exceeded")
     assert "key `prod`: 2 requests per minute" in told["message"]
+    assert "x-gateway-provider" not in third.headers
     assert len(upstream.requests) == 2
 
 
@@ -173,6 +175,54 @@ def test_what_cannot_be_bounded_is_refused(
     told = refused.json()["error"]
     assert (refused.status_code, told["code"], told["param"]) == (400, code, param)
     assert upstream.requests == []
+
+
+DOUBLES = [
+    (
+        b'{"max_tokens": 9000, "model": "corp:x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}',
+        "max_tokens",
+    ),
+    (
+        b'{"max_tokens": 1, "model": "corp:x", "messages": [{"role": "user", "content": "x", "content": "hi"}]}',
+        "content",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "name"), DOUBLES)
+def test_a_provider_must_not_read_another_value(upstream: OpenAIUpstream, body: bytes, name: str) -> None:
+    headers = {"Authorization": "Bearer sk-prod-key", "Content-Type": "application/json"}
+    with app_of(upstream, 'budget = { usd = "1", period = "day" }') as app:
+        refused = httpx.post(f"{app.base_url}/chat/completions", content=body, headers=headers)
+    told = refused.json()["error"]
+    assert (refused.status_code, told["code"], told["param"]) == (400, "duplicate_member", name)
+    assert upstream.requests == []
+    with app_of(upstream, 'budget = { usd = "1", period = "day", hard = false }') as app:
+        assert httpx.post(f"{app.base_url}/chat/completions", content=body, headers=headers).status_code == 200
+    assert upstream.last().body == body.replace(b"corp:x", b"x"), "without a hard budget bytes pass as they came"
+
+
+def test_what_is_free_fits_any_budget(upstream: OpenAIUpstream) -> None:
+    verdict = {"id": "modr-1", "model": "omni-moderation-2024-09-26", "results": [{"flagged": False}]}
+    upstream.script("omni-moderation-latest", Reply(verdict), Reply(verdict))
+    config = f"""budget = {{ usd = "0.000001", period = "day" }}
+[providers.openai]
+base_url = "{upstream.base_url}"
+[prices."openai:text-moderation-stable"]
+input = "1000"
+output = "0"
+"""
+    with app_of(upstream, config, more_secrets={"openai": "sk-openai"}) as app:
+        headers = {"Authorization": "Bearer sk-prod-key"}
+        given = {"model": "openai:omni-moderation-latest", "input": "I hate you"}
+        answer = httpx.post(f"{app.base_url}/moderations", json=given, headers=headers)
+        record = app.record(answer.headers["x-request-id"])
+        given["model"] = "openai:text-moderation-stable"
+        priced = httpx.post(f"{app.base_url}/moderations", json=given, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert (record.cost_usd, record.reserved_usd) == (Decimal(0), Decimal(0))
+    assert record.scopes == ("key#prod",)
+    assert priced.status_code == 429, "an operator who gives it a price means it"
 
 
 def test_a_soft_budget_refuses_nothing(upstream: OpenAIUpstream) -> None:

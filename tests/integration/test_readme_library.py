@@ -47,10 +47,10 @@ def test_the_readmes_example(bare_environ: dict[str, str], tmp_path: Path) -> No
     assert [sent.json["model"] for sent in upstream.requests] == ["gpt-4.1-mini"] * 2
 
 
-@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("at", range(4))
 async def test_the_pages_examples(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = blocks("docs/library.md", "gateway")
-    assert len(examples) == 3
+    assert len(examples) == 4
     (tmp_path / "gateway.toml").write_text(
         '[models.fast]\ndeployments = [{ provider = "openai", model = "m" }]\n', encoding="utf-8"
     )

@@ -1,10 +1,11 @@
-"""`make prove`: the overspend proof. Real gateway processes on one DynamoDB Local, and everything that can go wrong.
+"""`make prove`: real gateway processes on one DynamoDB Local, and everything that can go wrong, at once and one by one.
 
-Prints a table; exit code 1 where a budget was overspent, a sum disagrees, a hold is left, or a request that fits is
-refused, 2 where it cannot run here.
+Prints a table of budgets, one of faults, and one of totals; exit code 1 where a budget was overspent, a sum disagrees, a
+hold is left, a request that fits is refused, or one is lost or billed twice, 2 where it cannot run here.
 """
 
 import asyncio
+import logging
 import sys
 import tempfile
 import time
@@ -22,9 +23,12 @@ from llm_gateway.domain.usage import RequestRecord
 from tests.contract.engines import DynamoDBLocal, dynamodb_local_missing
 from tests.fakes.gateway_on_dynamodb import prepare
 from tests.prove.books import Books, Watch, open_books
+from tests.prove.fault_table import fault_table, try_faults
 from tests.prove.provider import RandomBiller
+from tests.prove.rollup import RetriedRollup
 from tests.prove.scenarios import REQUESTS, SCENARIOS, Scenario, config
 from tests.prove.storm import Fleet, ask_at_last, storm
+from tests.prove.sums import compare, sums_table
 
 _SEED = 7
 _OUTCOMES = ("admitted", "refused", "denied", "left", "cut")
@@ -53,6 +57,7 @@ def main() -> int:
     if missing is not None:
         console.print(f"make prove needs DynamoDB Local: {missing}")
         return 2
+    logging.disable(logging.WARNING)  # moto and the template's translator tell of every step
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         engine = DynamoDBLocal.start(Path(directory) / "engine.log")
@@ -61,12 +66,19 @@ def main() -> int:
             with RandomBiller(_SEED) as provider:
                 prepare(engine.url, config(provider.base_url))
                 lines = [line for scenario in SCENARIOS for line in prove(scenario, fleet, engine)]
+            fleet.stop()
+            with RetriedRollup(engine.url) as rollup:
+                rows = try_faults(engine, rollup, Path(directory))
+            sums = asyncio.run(compare(engine.url))
         finally:
             engine.go_on()
             fleet.stop()
             engine.stop()
-    console.print(table(lines))
+    for found in (table(lines), fault_table(rows), sums_table(sums)):
+        console.print(found)
     faults = [f"{line.scope}: {fault}" for line in lines for fault in line.faults]
+    faults += [f"{row.fault.what}: {fault}" for row in rows for fault in row.faults]
+    faults += [fault for line in sums for fault in line.faults]
     for fault in faults:
         console.print(fault, style="red", markup=False)
     console.print(f"{REQUESTS} requests a scenario, {time.monotonic() - began:.0f} s; {_verdict(faults)}")
@@ -154,7 +166,7 @@ def table(lines: list[Line]) -> Table:
 
 
 def _verdict(faults: list[str]) -> str:
-    return "every budget held" if not faults else f"{len(faults)} violations"
+    return "every budget held, nothing was lost or billed twice" if not faults else f"{len(faults)} violations"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,9 @@ from llm_gateway.adapters.attributes import decode_record
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
+from llm_gateway.adapters.dynamodb_totals import DynamoDBTotals
 from llm_gateway.domain.limits import Budget, Grant, Hold, Policy, Scope
+from llm_gateway.domain.totals import Totals
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.pipeline.repair import LATE_S, Repair
 from llm_gateway.settings import Settings
@@ -37,7 +40,9 @@ class Watch:
 class Books:
     def __init__(self, client: AwsJsonClient) -> None:
         self._client = client
-        self._table = Settings.from_environment({}).ledger_table
+        settings = Settings.from_environment({})
+        self._table = settings.ledger_table
+        self._totals = DynamoDBTotals(client, settings.usage_table, settings.ledger_table)
         self.ledger = DynamoDBLedger(client, self._table)
         self.scopes = DynamoDBScopes(client, self._table)
 
@@ -45,6 +50,18 @@ class Books:
         """(spent, committed)"""
         level = await self.scopes.level(scope, 0, (_LABEL,))
         return level.spent_in(_LABEL), level.committed_in(_LABEL)
+
+    async def in_flight(self, scope: Scope) -> int:
+        return (await self.scopes.level(scope, 0, ())).in_flight
+
+    async def totals_of(self, scope: Scope) -> Totals:
+        """The daily totals of a key, a team or a user, of all days."""
+        sums = Totals()
+        today = datetime.now(UTC).date()
+        days, group = (today - timedelta(1), today + timedelta(1)), (scope.kind,)
+        async for _, totals in self._totals.read(group, *days, {scope.kind: scope.name}):  # type: ignore[arg-type, dict-item]
+            sums += totals
+        return sums
 
     async def records(self, key: str) -> list[RequestRecord]:
         """Every request of a key."""
@@ -66,8 +83,12 @@ class Books:
     async def sweep(self) -> None:
         """As on the days to come: what died is ended first, the marks of that a day later."""
         for seconds in (3_600, 3_600 + LATE_S + 60, 3_600 + 2 * LATE_S + 120):
-            later = time.time() + seconds
-            await Repair(self.ledger, self.scopes, lambda: "charge", lambda now=later: now).sweep()  # type: ignore[misc]
+            await self.sweep_in(seconds)
+
+    async def sweep_in(self, seconds: float) -> None:
+        """As it will be then."""
+        later = time.time() + seconds
+        await Repair(self.ledger, self.scopes, lambda: "charge", lambda: later).sweep()
 
     async def holds(self, scope: Scope) -> int:
         return len(await self.scopes.holds(scope))

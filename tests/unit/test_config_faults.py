@@ -40,6 +40,28 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
         ("default_model = ''", "default_model: must not be empty"),
         ("default_model = 5", "default_model: must be a string"),
         ("x_gateway = 'maybe'", "x_gateway: must be true or false"),
+        ("x_gateway = 'true'", "x_gateway: must be true or false"),
+        ("x_gateway = 1", "x_gateway: must be true or false"),
+        ("[keys.k]\nenabled = 'false'", "keys.k.enabled: must be true or false"),
+        ("[teams.t]\nshadow = 'yes'", "teams.t.shadow: must be true or false"),
+        (
+            "[teams.t]\nbudget = { usd = '1', period = 'day', hard = 'false' }",
+            "teams.t.budget.hard: must be true or false",
+        ),
+        (f"{PROVIDER}enabled = 'off'", "providers.corp.enabled: must be true or false"),
+        (f"{PROVIDER}quirks = {{ tells_cost = 'no' }}", "providers.corp.quirks.tells_cost: must be true or false"),
+        *(
+            (f"[{table}.{'n' * 257}]\n{more}", f"{table}.{'n' * 257}: the name is too long: 257 characters")
+            for table, more in (
+                ("keys", ""),
+                ("teams", ""),
+                ("users", ""),
+                ("models", "deployments = [{ provider = 'openai', model = 'm' }]"),
+            )
+        ),
+        (f"[organisation]\nname = '{'n' * 257}'", "organisation.name: is too long: 257 characters, and a name has at"),
+        (f"[keys.k]\nuser = '{'n' * 257}'", "keys.k.user: is too long: 257 characters"),
+        ("[teams.t]\nmarkup = '-150%'", 'teams.t.markup: "-150%" is not a percentage of -100 % and more'),
         ("cors_origins = 'https://a'", "cors_origins: must be an array"),
         ("cors_origins = ['https://a/b']", 'cors_origins[0]: "https://a/b" is not an origin'),
         ("cors_origins = ['a.example']", 'cors_origins[0]: "a.example" is not an origin'),

@@ -29,13 +29,14 @@ from llm_gateway.upstream.framings import FRAMINGS
 from scripts.generate_prices import RENAMED, provider_name
 from tests.contract.records import plain_record
 from tests.fakes.bedrock_upstream import messages
+from tests.fakes.no_fallback import NO_FALLBACK
 from tests.unit.cost_blocks import BLOCKS, Block
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 BOOK = PriceBook(load_prices, price_version())
 CATALOG = build_catalog([], {})
 DIALECTS = Dialects()
-ACCOUNTS = Accounts(MemoryLedger(), BookPricing(BOOK), lambda record, error: None)
+ACCOUNTS = Accounts(MemoryLedger(), BookPricing(BOOK), NO_FALLBACK)
 THEIRS = {ours: theirs for theirs, ours in RENAMED.items()} | {"google_vertex": "google"}
 FLAVORS = {
     "openai": "chat",

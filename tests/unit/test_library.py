@@ -352,6 +352,56 @@ def test_a_plugin_needs_a_name_of_its_own(name: str, make: Callable[..., Gateway
         make().register_provider(oracle)
 
 
+class Nameless:
+    async def chat(self, body: dict[str, Any], key: str | None) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+
+class Mute:
+    name = "mute"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        (Oracle, r"register_provider\(Oracle\(\)\), not the class"),
+        (Nameless(), "needs a `name`, a string; Nameless has none"),
+        (Mute(), r"needs a method `chat\(body, key\)`; Mute has none"),
+        (None, "needs a `name`"),
+    ],
+)
+def test_what_is_no_plugin_is_told_so(plugin: Any, words: str, make: Callable[..., Gateway]) -> None:
+    with pytest.raises(TypeError, match=words):
+        make().register_provider(plugin)
+
+
+async def test_a_second_plugin_of_a_name_is_refused(make: Callable[..., Gateway]) -> None:
+    first, second = Oracle(), Oracle()
+    second.name = "or-acle"
+    first.name = "or_acle"
+    first.needs_key = second.needs_key = False
+    async with make() as gateway:
+        gateway.register_provider(first)
+        with pytest.raises(ValueError, match="'or_acle' of this process already"):
+            gateway.register_provider(second)
+        assert (await gateway.chat_completion("t", HELLO, provider="or-acle", model="deep")).content == "42"
+    assert (len(first.asked), len(second.asked)) == (1, 0)
+
+
+async def test_a_plugin_has_no_address(make: Callable[..., Gateway]) -> None:
+    oracle = Oracle()
+    oracle.needs_key = False
+    async with make() as gateway:
+        gateway.register_provider(oracle)
+        for config in ({"base_url": "https://x.example/v1"}, {"headers": {"a": "b"}, "region": "eu"}):
+            with pytest.raises(InvalidRequest, match="is code of this process") as refused:
+                await gateway.chat_completion("t", HELLO, provider="oracle", model="deep", config=config)
+            assert refused.value.param == "config"
+        timed = {"timeouts": {"total_s": 5.0}}
+        answer = await gateway.chat_completion("t", HELLO, provider="oracle", model="deep", config=timed)
+    assert answer.content == "42"
+
+
 async def test_one_gateways_plugins_are_not_anothers(make: Callable[..., Gateway]) -> None:
     async with make() as one, make(environ={"LLM_PROVIDER": "echo"}) as other:
         one.register_provider(Oracle())

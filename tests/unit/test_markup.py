@@ -1,5 +1,6 @@
 """Specifies what a team is charged: the provider's exact cost and its markup, both on record."""
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -23,6 +24,7 @@ from llm_gateway.observability.logs import request_fields
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.pricing import BookPricing
 from tests.contract.records import plain_record
+from tests.fakes.no_fallback import NO_FALLBACK
 
 FILE = """
 [teams.search]
@@ -54,7 +56,7 @@ def test_a_file_with_a_markup_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError) as refused:
         parse_config('[teams.search]\nmarkup = "1.2"\n', "gateway.toml")
     assert list(refused.value.faults) == [
-        'gateway.toml: teams.search.markup: "1.2" is not a percentage such as "20%" or "-5%"'
+        'gateway.toml: teams.search.markup: "1.2" is not a percentage of -100 % and more, such as "20%" or "-5%"'
     ]
 
 
@@ -77,7 +79,7 @@ def test_a_team_is_charged_its_markup_and_the_providers_cost_is_kept(
     team: str | None, charged: str, billed: str | None
 ) -> None:
     catalog = build_catalog(entries(parse_config(FILE, "gateway.toml")), {})
-    books = Accounts(MemoryLedger(), BookPricing(PriceBook(load_prices, price_version())), lambda record, error: None)
+    books = Accounts(MemoryLedger(), BookPricing(PriceBook(load_prices, price_version())), NO_FALLBACK)
     record = plain_record(provider="echo", routed_model="echo", team=team)
     cost = books.price(record, Usage(input_tokens=1000, output_tokens=250), None, catalog)
     assert cost == Cost(Decimal(charged), price_version(), None if billed is None else Decimal(billed))
@@ -106,4 +108,7 @@ def test_who_sees_what() -> None:
     assert request_fields(record, 0.0)["provider_cost_usd"] == "0.0015"
     assert render_record(record)["cost_usd"] == "0.0018"
     assert "provider_cost_usd" not in render_record(record)
+    assert "over_limits" not in render_record(record)
+    over = replace(record, over_limits=("key#prod requests", "team#search budget"))
+    assert render_record(over)["over_limits"] == ["key#prod requests", "team#search budget"]
     assert render_record(record, with_provider_cost=True)["provider_cost_usd"] == "0.0015"

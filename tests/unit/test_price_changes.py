@@ -19,6 +19,7 @@ from llm_gateway.pipeline.pricing import BookPricing
 from scripts.generate_prices import PRICES, main
 from scripts.price_changes import Change, changes
 from tests.contract.records import open_record
+from tests.fakes.no_fallback import NO_FALLBACK
 
 CATALOG = build_catalog([], {})
 
@@ -82,7 +83,7 @@ def accounts(ledger: MemoryLedger, version: str, price: str) -> Accounts:
         "openai": {"models": [{"id": "m", "match": {"equals": "m"}, "prices": [{"input_mtok": price}]}]}
     }
     book = PriceBook(lambda name: orjson.dumps(files[name]) if name in files else None, version)
-    return Accounts(ledger, BookPricing(book), lambda record, error: pytest.fail(str(error)))
+    return Accounts(ledger, BookPricing(book), NO_FALLBACK)
 
 
 async def settled(ledger: MemoryLedger, books: Accounts, request_id: str) -> RequestRecord:
@@ -113,7 +114,7 @@ def test_dates_decide_what_a_call_costs_not_the_day_it_is_looked_up() -> None:
     document = {"models": [{"id": "m", "match": {"equals": "m"}, "prices": prices}]}
     book = PriceBook(lambda name: orjson.dumps(document), "v")
     record = open_record("req_1", provider="openai", routed_model="m", team=None)
-    books = Accounts(MemoryLedger(), BookPricing(book), lambda record, error: None)
+    books = Accounts(MemoryLedger(), BookPricing(book), NO_FALLBACK)
     for day, price in ((19, 1), (20, 2)):
         at_ms = int(datetime(2026, 11, day, 12, tzinfo=UTC).timestamp() * 1000)
         cost = books.price(replace(record, at_ms=at_ms), Usage(input_tokens=1_000_000), None, CATALOG)

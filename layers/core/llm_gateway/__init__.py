@@ -8,6 +8,7 @@ What stands here is the library's face; nothing is imported before it is asked f
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llm_gateway.domain.totals import Totals
     from llm_gateway.domain.usage import Usage
     from llm_gateway.errors import CredentialsMissing, GatewayError
     from llm_gateway.library.answers import ChatChunk, ChatCompletion, Embeddings, Moderation, ToolCall
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from llm_gateway.library.plugins import ProviderPlugin
     from llm_gateway.library.stream import ChatStream
     from llm_gateway.observability.call_events import CallFailed, CallStarted, CallStopped
+    from llm_gateway.pipeline.usage_queries import UsageRow
 
 __all__ = [
     "CallFailed",
@@ -30,10 +32,13 @@ __all__ = [
     "Moderation",
     "ProviderPlugin",
     "ToolCall",
+    "Totals",
     "Usage",
+    "UsageRow",
 ]
 
 _HOMES = {
+    "llm_gateway.domain.totals": ("Totals",),
     "llm_gateway.domain.usage": ("Usage",),
     "llm_gateway.errors": ("CredentialsMissing", "GatewayError"),
     "llm_gateway.library.answers": ("ChatChunk", "ChatCompletion", "Embeddings", "Moderation", "ToolCall"),
@@ -41,6 +46,7 @@ _HOMES = {
     "llm_gateway.library.plugins": ("ProviderPlugin",),
     "llm_gateway.library.stream": ("ChatStream",),
     "llm_gateway.observability.call_events": ("CallFailed", "CallStarted", "CallStopped"),
+    "llm_gateway.pipeline.usage_queries": ("UsageRow",),
 }
 
 

@@ -15,14 +15,26 @@ from llm_gateway.adapters.dynamodb_answers import DynamoDBAnswers
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
+from llm_gateway.adapters.fallback_message import encode_lost
 from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.api.app import ApiOptions, create_app
 from llm_gateway.api.usage_routes import UsageRoutes
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.dialects.loading import Dialects
-from llm_gateway.domain.ports import AnswerStore, HttpClient, Ledger, Registry, RequestIndex, Scopes, TotalsStore
+from llm_gateway.domain.fallback import LostSettlement
+from llm_gateway.domain.ports import (
+    AnswerStore,
+    HttpClient,
+    Ledger,
+    LostSettlements,
+    Registry,
+    RequestIndex,
+    Scopes,
+    TotalsStore,
+)
 from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.errors import GatewayError
 from llm_gateway.metering.prices import PriceBook
 from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.observability.metrics import KnownModels, RequestMetrics
@@ -32,6 +44,7 @@ from llm_gateway.pipeline.admission import Admission
 from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
+from llm_gateway.pipeline.fallback import Fallback
 from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.pipeline.idempotency import Idempotency
 from llm_gateway.pipeline.model_choice import ModelChoice
@@ -77,6 +90,8 @@ class Stores:
     scopes: Scopes
     usage: "Callable[[], UsageStores]"
     """Made when usage is first read: most processes never are asked."""
+    lost: Callable[[], LostSettlements] | None = None
+    """Made when the ledger is away for the first time. None where there is no queue: then the log has what is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +162,7 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         answers=DynamoDBAnswers(dynamodb, settings.cache_table),
         scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
         usage=lambda: usage_stores(dynamodb, settings),
+        lost=lost_settlements(lambda: aws("sqs"), settings.fallback_queue_url),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
     role = RoleCredentials(os.environ, http)
@@ -155,6 +171,20 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         "oauth": GoogleOAuth(http, role, settings.region),
     }
     return Parts(assemble(settings, stores, http, log, authorizers), http, dynamodb, stores.ledger)
+
+
+def lost_settlements(
+    client: Callable[[], AwsJsonClient], queue_url: str | None
+) -> Callable[[], LostSettlements] | None:
+    if queue_url is None:
+        return None
+
+    def opened() -> LostSettlements:
+        from llm_gateway.adapters.sqs import SqsLostSettlements  # noqa: PLC0415 - needed when the ledger is away
+
+        return SqsLostSettlements(client(), queue_url)
+
+    return opened
 
 
 def usage_stores(dynamodb: AwsJsonClient, settings: Settings) -> UsageStores:
@@ -197,14 +227,18 @@ def assemble(
     book = PriceBook(load_prices, price_version())
     pricing = BookPricing(book)
     repair = Repair(stores.ledger, stores.scopes, lambda: catalog.latest.abandoned if catalog.latest else "charge")
+    fallback = Fallback(_last_place(log), log.unopened, stores.lost)
     gateway = Gateway(
         auth=Authenticator(stores.registry, settings.auth),
         catalog=catalog,
         choice=choice,
         dispatcher=dispatcher,
-        accounts=Accounts(stores.ledger, pricing, log.lost),
+        accounts=Accounts(stores.ledger, pricing, fallback),
         admission=Admission(
-            Reservations(stores.ledger, stores.scopes, repair, log.budget_alert, log.scope_lost), pricing
+            Reservations(
+                stores.ledger, stores.scopes, repair, log.budget_alert, log.scope_lost, queued=fallback.queued
+            ),
+            pricing,
         ),
         idempotency=Idempotency(stores.answers, log.warn),
         report=_reports(settings, log, catalog),
@@ -221,6 +255,10 @@ def assemble(
     options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
     usage = UsageRoutes(gateway.auth, lambda: usage_queries(stores))
     return create_app(gateway, models, usage, log, options, lifespan)
+
+
+def _last_place(log: RequestLog) -> Callable[[LostSettlement, GatewayError], None]:
+    return lambda lost, error: log.lost(lost.record.request_id, encode_lost(lost), error)
 
 
 def _reports(settings: Settings, log: RequestLog, catalog: CatalogSource) -> Callable[[RequestRecord, float], None]:

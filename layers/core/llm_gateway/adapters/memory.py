@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
 
+from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.listing import Position, RequestPage, Wanted
 from llm_gateway.domain.ports import AnswerClaim, AnswerEntry, KeptAnswer, Kind, RegistryEntry
@@ -61,6 +62,16 @@ class MemoryLedger:
     async def every(self, first_ms: int, until_ms: int) -> AsyncIterator[Sequence[RequestRecord]]:
         wanted = Wanted(first_ms, until_ms)
         yield [_copy(each) for each in self.records.values() if wanted.has(each)]
+
+
+class MemoryLostSettlements:
+    """`ports.LostSettlements` in a list."""
+
+    def __init__(self) -> None:
+        self.waiting: list[LostSettlement] = []
+
+    async def put(self, lost: LostSettlement) -> None:
+        self.waiting.append(lost)
 
 
 class MemoryRegistry:

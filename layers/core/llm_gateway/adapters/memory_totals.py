@@ -1,32 +1,50 @@
 """`ports.TotalsStore` and `ports.AlertMarks` in dictionaries: the simplest things that keep the contracts."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import date
 from itertools import count
 
 from llm_gateway.adapters.memory import MemoryLedger
 from llm_gateway.domain.ports import Folded
-from llm_gateway.domain.totals import GROUPS, Dimension, Group, Row, Totals, day_of, difference
+from llm_gateway.domain.sums import Sum
+from llm_gateway.domain.totals import (
+    GROUPS,
+    Dimension,
+    Group,
+    Row,
+    Totals,
+    call_totals,
+    day_of,
+    difference,
+    rows_of,
+)
 from llm_gateway.domain.usage import RequestRecord
 
 
-class MemoryTotals:
-    """Nothing in it awaits, so every operation is atomic in its event loop."""
+class MemoryRows:
+    """`ports.TotalsReader` in a dictionary. Whoever adds to it sees to it that each request counts once."""
 
-    def __init__(self, ledger: MemoryLedger) -> None:
-        self._ledger = ledger
-        self._counted: dict[str, RequestRecord] = {}
+    def __init__(self) -> None:
         self._rows: dict[Row, Totals] = {}
 
-    async def fold(self, records: Sequence[RequestRecord]) -> Folded:
-        counted = []
-        for request_id in dict.fromkeys(record.request_id for record in records):
-            record, before = self._ledger.records.get(request_id), self._counted.get(request_id)
-            if record is None or record.status == "open" or (before is not None and before.status == record.status):
-                continue
-            self._add(record, before)
-            counted.append(record)
-        return Folded(tuple(counted))
+    def add(self, record: RequestRecord, before: RequestRecord | None) -> None:
+        """Counts `record`, which has counted as `before` so far."""
+        for row, change in difference(record, before).items():
+            self._rows[row] = self._rows.get(row, Totals()) + change
+
+    def add_all(self, records: Iterable[RequestRecord]) -> None:
+        """Counts records that have not counted: summed before they are added, which is several times as quick."""
+        sums: defaultdict[Row, Sum] = defaultdict(Sum)
+        for record in records:
+            totals = call_totals(record)
+            for row in rows_of(record):
+                sums[row].add(totals)
+        for row, summed in sums.items():
+            self._rows[row] = self._rows.get(row, Totals()) + summed.totals()
+
+    def forget(self, first_day: date, last_day: date) -> None:
+        self._rows = {row: totals for row, totals in self._rows.items() if not first_day <= row.day <= last_day}
 
     async def read(
         self, group: Group, first_day: date, last_day: date, where: Mapping[Dimension, str | None] | None = None
@@ -39,21 +57,39 @@ class MemoryTotals:
             if self._rows[row] and all(row.values[index] == value for index, value in wanted.items()):
                 yield row, self._rows[row]
 
+
+class MemoryTotals(MemoryRows):
+    """Nothing in it awaits, so every operation is atomic in its event loop."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._counted: dict[str, RequestRecord] = {}
+
+    async def fold(self, records: Sequence[RequestRecord]) -> Folded:
+        counted = []
+        for request_id in dict.fromkeys(record.request_id for record in records):
+            record, before = self._ledger.records.get(request_id), self._counted.get(request_id)
+            if record is None or record.status == "open" or (before is not None and before.status == record.status):
+                continue
+            self._count(record, before)
+            counted.append(record)
+        return Folded(tuple(counted))
+
     async def rebuild(self, first_day: date, last_day: date) -> int:
-        self._rows = {row: totals for row, totals in self._rows.items() if not first_day <= row.day <= last_day}
+        self.forget(first_day, last_day)
         records = [
             record
             for record in self._ledger.records.values()
             if record.status != "open" and first_day <= day_of(record.at_ms) <= last_day
         ]
         for record in records:
-            self._add(record, None)
+            self._count(record, None)
         return len(records)
 
-    def _add(self, record: RequestRecord, before: RequestRecord | None) -> None:
+    def _count(self, record: RequestRecord, before: RequestRecord | None) -> None:
         self._counted[record.request_id] = record
-        for row, change in difference(record, before).items():
-            self._rows[row] = self._rows.get(row, Totals()) + change
+        self.add(record, before)
 
 
 class MemoryAlerts:

@@ -1,17 +1,13 @@
 """Reading what the gateway needs from an ASGI scope, without building a request object for it."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from llm_gateway.errors import InvalidRequest
+from llm_gateway.domain.tags import checked_tags
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _TAG: Final = b"x-gateway-tag-"
-_TAG_NAME: Final = re.compile(rb"[a-z0-9_-]{1,64}\Z")
-_MOST_TAGS: Final = 16
-_LONGEST_TAG: Final = 256
 
 
 class CallerHeaders:
@@ -33,21 +29,13 @@ class CallerHeaders:
     def tags(self) -> dict[str, str]:
         """What the `x-gateway-tag-<name>` headers say, by name. Raises `InvalidRequest`, with the header as `param`."""
         found = [name for name in self._values if name.startswith(_TAG)]
-        if len(found) > _MOST_TAGS:
-            raise InvalidRequest(f"A request may have {_MOST_TAGS} tags (`x-gateway-tag-*` headers), not {len(found)}.")
-        return {name[len(_TAG) :].decode(): self._tag(name) for name in found}
-
-    def _tag(self, header: bytes) -> str:
-        name = header.decode("latin-1")
-        if not _TAG_NAME.match(header, len(_TAG)):
-            raise InvalidRequest("A tag's name must be 1 to 64 of the characters a-z, 0-9, - and _.", param=name)
-        try:
-            value = self._values[header].decode()
-        except UnicodeDecodeError:
-            value = ""
-        if not 0 < len(value) <= _LONGEST_TAG or not value.isprintable():
-            raise InvalidRequest(f"A tag's value must be 1 to {_LONGEST_TAG} printable characters (UTF-8).", param=name)
-        return value
+        if not found:
+            return {}
+        # Bytes that are no UTF-8 become what no tag may hold.
+        given = {
+            name[len(_TAG) :].decode("latin-1"): self._values[name].decode("utf-8", "surrogateescape") for name in found
+        }
+        return checked_tags(given, _TAG.decode())
 
     def _bearer(self) -> str | None:
         """The key in `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110, 11.1)."""

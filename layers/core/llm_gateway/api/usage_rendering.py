@@ -108,6 +108,8 @@ def render_record(record: RequestRecord, *, with_provider_cost: bool = False) ->
             for attempt in record.attempts
         ],
     }
+    if record.over_limits:
+        shown["over_limits"] = list(record.over_limits)
     if usage.inference_geo is not None:
         shown["inference_geo"] = usage.inference_geo
     if with_provider_cost and record.provider_cost_usd is not None:

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     SecretStr,
     Strict,
+    StrictBool,
     Tag,
 )
 from pydantic_core import PydanticCustomError
@@ -23,6 +24,8 @@ from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.domain.catalog import Credential, Dialect, markup_factor
 from llm_gateway.domain.identity import Role
 from llm_gateway.domain.limits import Abandoned, OnOutage, Period, WithoutMaximum
+
+_LONGEST_NAME = 256
 
 
 class TomlFloat(float):
@@ -104,6 +107,13 @@ def _plain_text(value: str) -> str:
     return value
 
 
+def _short(value: str) -> str:
+    """Names go into headers, logs, and keys of the ledger's items."""
+    if len(value) > _LONGEST_NAME:
+        raise _fault(f"is too long: {len(value)} characters, and a name has at most {_LONGEST_NAME}")
+    return value
+
+
 def _url(value: str) -> str:
     if fault := base_url_fault(value):
         raise _fault(f'"{value}" {fault}' if "credentials" not in fault else fault)
@@ -165,6 +175,7 @@ def _token(value: SecretStr) -> SecretStr:
 
 Money = Annotated[str, BeforeValidator(_money)]
 Text = Annotated[str, AfterValidator(_plain_text)]
+Name = Annotated[Text, AfterValidator(_short)]
 BaseUrl = Annotated[str, AfterValidator(_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
@@ -181,15 +192,15 @@ class Table(BaseModel):
 
 class QuirksTable(Table):
     stream_usage: Literal["ask", "always", "never"] | None = None
-    model_in_path: bool | None = None
+    model_in_path: StrictBool | None = None
     envelope: Literal["native", "bedrock", "vertex"] | None = None
     rename: dict[Text, Text] | None = None
     drop: list[Text] | None = None
     refuse: list[Text] | None = None
-    developer_role: bool | None = None
+    developer_role: StrictBool | None = None
     drop_from_messages: list[Text] | None = None
-    tells_cost: bool | None = None
-    caps_hosts: bool | None = None
+    tells_cost: StrictBool | None = None
+    caps_hosts: StrictBool | None = None
     query: dict[Text, Text] | None = None
     moderations: Literal["openai", "mistral"] | None = None
     free: list[Literal["moderations"]] | None = None
@@ -209,7 +220,7 @@ class ProviderTable(Table):
     ) = None
     quirks: QuirksTable | None = None
     display_name: Text | None = None
-    enabled: bool = True
+    enabled: StrictBool = True
     price_as: str | None = None
 
 
@@ -223,12 +234,12 @@ class LimitedTable(Table):
     """Of whatever has limits: with `shadow` they are counted and told of, not enforced."""
 
     limits: LimitsTable | None = None
-    shadow: bool = False
+    shadow: StrictBool = False
 
 
 class DeploymentTable(LimitedTable):
     provider: str
-    model: Text
+    model: Name
     weight: Count = 1
 
 
@@ -276,7 +287,7 @@ class BudgetTable(Table):
     usd: Money
     period: Period
     zone: Zone = "UTC"
-    hard: bool = True
+    hard: StrictBool = True
     alerts: Annotated[list[Share], AfterValidator(_in_order)] = ["0.5", "0.8", "1"]
 
 
@@ -310,7 +321,7 @@ class SpendingTable(LimitedTable):
 
 
 class OrganisationTable(SpendingTable):
-    name: Text = "default"
+    name: Name = "default"
 
 
 class TeamProviderTable(Table):
@@ -333,9 +344,9 @@ class KeyTable(SpendingTable):
     models: list[Text] | None = None
     providers: list[Text] | None = None
     role: Role = "caller"
-    user: Text | None = None
+    user: Name | None = None
     owner: Text | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
     expires_at: Annotated[AwareDatetime, Strict()] | None = None
     tags: dict[Text, Text] = {}
     metadata: dict[Text, str] = {}
@@ -345,15 +356,15 @@ class GatewayFile(Table):
     default_provider: str | None = None
     default_model: Text | None = None
     cors_origins: list[Origin] | None = None
-    x_gateway: bool | None = None
+    x_gateway: StrictBool | None = None
     abandoned: Abandoned | None = None
     organisation: OrganisationTable | None = None
     providers: dict[str, ProviderTable] = {}
-    models: dict[Text, ModelTable] = {}
+    models: dict[Name, ModelTable] = {}
     prices: dict[str, PriceTable] = {}
-    teams: dict[Text, TeamTable] = {}
-    users: dict[Text, UserTable] = {}
-    keys: dict[Text, KeyTable] = {}
+    teams: dict[Name, TeamTable] = {}
+    users: dict[Name, UserTable] = {}
+    keys: dict[Name, KeyTable] = {}
 
 
 TABLES: dict[str, type[Table]] = {

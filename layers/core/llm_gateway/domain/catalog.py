@@ -178,5 +178,5 @@ def markup_factor(text: str) -> Decimal:
     found = _PERCENT.fullmatch(text)
     factor = 1 + Decimal(found[1]) / 100 if found else Decimal(-1)
     if factor < 0:
-        raise ValueError(f'"{text}" is not a percentage such as "20%" or "-5%"')
+        raise ValueError(f'"{text}" is not a percentage of -100 % and more, such as "20%" or "-5%"')
     return factor

@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold
 from llm_gateway.domain.usage import RequestRecord
@@ -73,6 +74,14 @@ class Ledger(Protocol):
 
     def due(self, now: float) -> AsyncIterator[str]:
         """Ids of `open` records whose `expires_at` is before `now` (Unix seconds)."""
+        ...
+
+
+class LostSettlements(Protocol):
+    """Where settlements wait that the ledger could not take."""
+
+    async def put(self, lost: LostSettlement) -> None:
+        """Harmless when repeated. Raises `errors.Unavailable`, also for one that is too long."""
         ...
 
 
@@ -198,17 +207,8 @@ class Folded:
     refused: tuple[str, ...] = ()
 
 
-class TotalsStore(Protocol):
-    """Daily totals (`domain.totals`). Every method raises `errors.Unavailable` when the store cannot be reached."""
-
-    async def fold(self, records: Sequence[RequestRecord]) -> Folded:
-        """Counts requests that have left `open`, each once, however often and in whatever order they are given.
-
-        A record is what somebody saw at some time: what the ledger says now is what counts. An abandoned one that was
-        counted and has been settled since is corrected by the difference. Raises `errors.Unavailable` while the totals
-        are being rebuilt; what was counted by then stays counted.
-        """
-        ...
+class TotalsReader(Protocol):
+    """Daily totals (`domain.totals`), as they are read."""
 
     def read(
         self, group: "Group", first_day: date, last_day: date, where: "Mapping[Dimension, str | None] | None" = None
@@ -217,6 +217,19 @@ class TotalsStore(Protocol):
 
         `where` keeps those with these values of the group's own dimensions, as `totals.total_name` makes them. Rows
         that came to nothing are left out. Raises `ValueError` for a group that is not kept.
+        """
+        ...
+
+
+class TotalsStore(TotalsReader, Protocol):
+    """Daily totals (`domain.totals`). Every method raises `errors.Unavailable` when the store cannot be reached."""
+
+    async def fold(self, records: Sequence[RequestRecord]) -> Folded:
+        """Counts requests that have left `open`, each once, however often and in whatever order they are given.
+
+        A record is what somebody saw at some time: what the ledger says now is what counts. An abandoned one that was
+        counted and has been settled since is corrected by the difference. Raises `errors.Unavailable` while the totals
+        are being rebuilt; what was counted by then stays counted.
         """
         ...
 

@@ -5,8 +5,9 @@ of no overrides, so no request over HTTP can ask for one.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -17,6 +18,8 @@ from llm_gateway.dialects.dialect import Endpoint
 from llm_gateway.dialects.loading import Dialects
 from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.ports import HttpClient
+from llm_gateway.domain.tags import checked_tags
+from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import CredentialsMissing, InvalidRequest
 from llm_gateway.library.overrides import Credentials, configured, read_credentials, takes_key, with_timeouts
 from llm_gateway.library.parts import FixedCatalog, Providers, TeamCaller, log, with_provider
@@ -50,7 +53,11 @@ class Wish:
 
 
 class Calls:
-    """Makes exchanges. `environment` shapes providers (`build_catalog` says by which names), `region` is AWS's."""
+    """Makes exchanges.
+
+    `settled` gets the record of each in the end. `environment` shapes providers (`build_catalog` says by which names),
+    `region` is AWS's.
+    """
 
     def __init__(
         self,
@@ -61,6 +68,7 @@ class Calls:
         accounts: Accounts,
         admission: Admission,
         telemetry: Telemetry,
+        settled: Callable[[RequestRecord], None],
         environment: Mapping[str, str],
         region: str,
     ) -> None:
@@ -73,6 +81,7 @@ class Calls:
         self._accounts = accounts
         self._admission = admission
         self._telemetry = telemetry
+        self._settled = settled
         self._environment = environment
         self._region = region
 
@@ -133,7 +142,7 @@ class Calls:
             )
 
     def _running(self, wish: Wish, model: str | None, catalog: Catalog, dispatcher: Dispatcher) -> RunningCall:
-        tags = dict(wish.tags or {})
+        tags = _tags(wish.tags)
         gateway = pipeline.Gateway(
             auth=TeamCaller(wish.team, tags),
             catalog=FixedCatalog(catalog),
@@ -141,7 +150,7 @@ class Calls:
             dispatcher=dispatcher,
             accounts=self._accounts,
             admission=self._admission,
-            report=lambda _record, _overhead_s: None,
+            report=lambda record, _overhead_s: self._settled(record),
         )
         call = Call(
             request_id=new_request_id(),
@@ -168,6 +177,12 @@ def _named(name: str, catalog: Catalog) -> Provider:
         hint = did_you_mean(canonical(name), catalog.providers) or f"; known: {one_of(catalog.providers)}"
         raise InvalidRequest(f"`{name}` is no provider{hint}.", param="provider")
     return found
+
+
+def _tags(given: Mapping[str, str] | None) -> dict[str, str]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidRequest("`tags` must be a mapping of names to values.", param="tags")
+    return checked_tags(dict(given), "tags.") if given else {}
 
 
 def _candidates(wish: Wish, catalog: Catalog) -> list[Provider]:
@@ -202,9 +217,28 @@ def _no_address(provider: Provider) -> str:
 def _body(fields: Mapping[str, Any], model: str | None) -> bytes:
     given = {name: value for name, value in fields.items() if value is not None}
     try:
-        return orjson.dumps(given if model is None else {"model": model, **given}, default=_plain)
+        body = orjson.dumps(given if model is None else {"model": model, **given}, default=_plain)
     except TypeError as error:
         raise InvalidRequest(f"The arguments cannot be written as JSON: {error}.") from None
+    if b"null" in body:  # which is what orjson makes of a number that JSON does not have
+        _check_numbers(given)
+    return body
+
+
+def _check_numbers(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if (number := _not_finite(value)) is not None:
+            raise InvalidRequest(f"`{name}` holds {number}, which is no number in JSON.", param=name)
+
+
+def _not_finite(value: Any) -> float | None:
+    """The first float within that is infinite or none."""
+    if isinstance(value, float):
+        return None if isfinite(value) else value
+    if hasattr(value, "model_dump"):
+        value = value.model_dump()
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return next((found for each in inner if (found := _not_finite(each)) is not None), None)
 
 
 def _plain(value: Any) -> Any:

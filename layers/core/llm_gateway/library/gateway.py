@@ -22,9 +22,11 @@ from llm_gateway.domain.ports import HttpClient, Ledger, Registry, Scopes, Secre
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import CredentialsMissing
 from llm_gateway.library.calls import Calls, Wish
+from llm_gateway.library.lifetime import Lifetime
 from llm_gateway.library.parts import LazyOAuth, Providers, open_accounts, open_keys, read_file
 from llm_gateway.library.plugins import PluginClient, ProviderPlugin, plugin_provider
 from llm_gateway.library.running import RunningCall
+from llm_gateway.library.settled import SettledCalls
 from llm_gateway.observability.telemetry import Handler, Telemetry
 from llm_gateway.pipeline.call import Answer
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
@@ -34,6 +36,7 @@ from llm_gateway.upstream.credentials import NoCredentials, RoleCredentials
 if TYPE_CHECKING:
     from llm_gateway.library.answers import Answered, ChatCompletion, Embeddings, Moderation
     from llm_gateway.library.stream import ChatStream
+    from llm_gateway.library.usage import GatewayUsage
 
 _Answer = TypeVar("_Answer", bound="Answered")
 Messages = Sequence[Mapping[str, Any]]
@@ -41,6 +44,8 @@ Messages = Sequence[Mapping[str, Any]]
 
 class Gateway:
     """Calls models for teams. One serves any number of calls of one event loop; leave it with `async with` or `aclose`.
+
+    In another loop, and once it is closed, its calls raise `RuntimeError`.
 
     - `config`: the path of a `gateway.toml`, for aliases, providers, prices. `registry` is another source of the same.
     - `secrets`: provider keys by their name under the stack (`{"provider/openai": "sk-…"}`, `team/search/openai`), or
@@ -74,6 +79,8 @@ class Gateway:
             registry, file = read_file(config)
         self._providers = Providers(registry or MemoryRegistry(), environ)
         self._telemetry = Telemetry()
+        self._lifetime = Lifetime()
+        self._settled = SettledCalls()
         self._open: set[RunningCall] = set()
         self._leaving: set[asyncio.Future[None]] = set()
         role = RoleCredentials(environ, self._http)
@@ -85,10 +92,20 @@ class Gateway:
         keys = open_keys(secrets or {}, stack, environ, file)
         accounts, admission = open_accounts(self.ledger, MemoryScopes() if scopes is None else scopes)
         self._calls = Calls(
-            self._http, self._providers, keys, authorizers, accounts, admission, self._telemetry, environ, region
+            self._http,
+            self._providers,
+            keys,
+            authorizers,
+            accounts,
+            admission,
+            self._telemetry,
+            self._settled.add,
+            environ,
+            region,
         )
 
     async def __aenter__(self) -> Self:
+        self._lifetime.enter()
         return self
 
     async def __aexit__(
@@ -98,20 +115,34 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Settles streams that were left open, hears the telemetry out, and closes connections."""
+        self._lifetime.end()
         await asyncio.gather(*self._leaving, *(call.abandon() for call in tuple(self._open)))
         self._open.clear()
         await self._telemetry.close()
         await self._http.close()
 
     def attach(self, handler: Handler) -> Callable[[], None]:
-        """`handler` gets every call's events (`observability.telemetry`); what is returned detaches it."""
+        """`handler` gets every call's events (`observability.telemetry`); what is returned detaches it.
+
+        Raises `TypeError` for what cannot be called.
+        """
         return self._telemetry.attach(handler)
 
     def register_provider(self, plugin: ProviderPlugin) -> None:
-        """Makes `plugin` a provider like any other, in this process. Raises `ValueError` for a name that cannot be."""
+        """Makes `plugin` a provider like any other, in this process.
+
+        Raises `TypeError` for what is no plugin, `ValueError` for a name that cannot be, or is taken.
+        """
         provider = plugin_provider(plugin)
         self._http.add(plugin)
         self._providers.register(provider)
+
+    @property
+    def usage(self) -> "GatewayUsage":
+        """What the calls of this gateway came to: `all()`, `by_date()`, `by_provider()`."""
+        from llm_gateway.library.usage import GatewayUsage  # noqa: PLC0415 - importing the library stays quick
+
+        return GatewayUsage(self._settled)
 
     async def record(self, request_id: str) -> RequestRecord | None:
         """The ledger's entry of an answer's `request_id`."""
@@ -170,7 +201,7 @@ class Gateway:
         from llm_gateway.library.answers import read_completion  # noqa: PLC0415 - importing the library stays quick
 
         wish = Wish("chat.completions", team_id, fields, model, provider, credentials, config, tags, stream)
-        call = await self._calls.make(wish)
+        call = await self._made(wish)
         if not stream:
             return await self._whole(call, read_completion)
         from llm_gateway.library.stream import ChatStream  # noqa: PLC0415 - as above
@@ -196,7 +227,7 @@ class Gateway:
         from llm_gateway.library.answers import read_embeddings  # noqa: PLC0415 - as above
 
         fields = {"input": input, **parameters}
-        call = await self._calls.make(Wish("embeddings", team_id, fields, model, provider, credentials, config, tags))
+        call = await self._made(Wish("embeddings", team_id, fields, model, provider, credentials, config, tags))
         return await self._whole(call, read_embeddings)
 
     async def moderation(
@@ -215,8 +246,12 @@ class Gateway:
         from llm_gateway.library.answers import read_moderation  # noqa: PLC0415 - as above
 
         fields = {"input": input, **parameters}
-        call = await self._calls.make(Wish("moderations", team_id, fields, model, provider, credentials, config, tags))
+        call = await self._made(Wish("moderations", team_id, fields, model, provider, credentials, config, tags))
         return await self._whole(call, read_moderation)
+
+    async def _made(self, wish: Wish) -> RunningCall:
+        self._lifetime.enter()
+        return await self._calls.make(wish)
 
     def _drop(self, call: RunningCall) -> None:
         """A stream was collected in its midst."""

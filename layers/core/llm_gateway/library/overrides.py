@@ -14,6 +14,7 @@ from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
 from llm_gateway.domain.catalog import Alias, Catalog, Deployment, Provider, Timeouts
 from llm_gateway.domain.ports import RegistryEntry
 from llm_gateway.errors import CredentialsMissing, InvalidRequest
+from llm_gateway.library.plugins import is_plugin
 from llm_gateway.pipeline.provider_keys import GivenKeys
 from llm_gateway.upstream.credentials import AwsCredentials
 
@@ -47,6 +48,12 @@ def configured(
     over = {name: config[name] for name in _OF_PROVIDER if config.get(name) is not None}
     if not over:
         return provider
+    if is_plugin(provider):
+        raise InvalidRequest(
+            f"Provider `{provider.name}` is code of this process: of `config` it takes `timeouts` only, not "
+            f"{one_of(f'`{name}`' for name in over)}.",
+            param="config",
+        )
     held = entries[provider.name].document if provider.name in entries else {}
     try:
         return build_provider(provider.name, {**held, **over}, environment)

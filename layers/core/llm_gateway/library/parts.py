@@ -13,6 +13,7 @@ from llm_gateway.adapters.memory import MemoryRegistry, MemorySecrets
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.domain.catalog import Catalog, Provider
+from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.limits import Scope
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry, RegistryEntry, Scopes, SecretStore
@@ -22,6 +23,7 @@ from llm_gateway.metering.prices import PriceBook
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
 from llm_gateway.pipeline.catalog_source import CatalogSource
+from llm_gateway.pipeline.fallback import Fallback
 from llm_gateway.pipeline.pricing import BookPricing
 from llm_gateway.pipeline.provider_keys import EnvironmentKeys, FirstKeys, KeyResolver, SystemKeys, TeamKeys
 from llm_gateway.pipeline.repair import Repair
@@ -67,15 +69,19 @@ def open_accounts(ledger: Ledger, scopes: Scopes) -> tuple[Accounts, Admission]:
     pricing = BookPricing(PriceBook(load_prices, price_version()))
     repair = Repair(ledger, scopes, lambda: "charge")
     reservations = Reservations(ledger, scopes, repair, lambda alert: log.warning("%s", alert), _not_counted)
-    return Accounts(ledger, pricing, _lost), Admission(reservations, pricing)
+    return Accounts(ledger, pricing, Fallback(_lost, _unopened)), Admission(reservations, pricing)
 
 
 def _not_counted(request_id: str, scope: Scope, error: GatewayError) -> None:
     log.error("the limits of %s could not be written for %s: %s", scope.id, request_id, error.message)
 
 
-def _lost(record: RequestRecord, error: GatewayError) -> None:
-    log.error("the ledger could not take a record: %s %r", error.message, record)
+def _lost(lost: LostSettlement, error: GatewayError) -> None:
+    log.error("the ledger could not take a record: %s %r", error.message, lost.record)
+
+
+def _unopened(record: RequestRecord, error: GatewayError) -> None:
+    log.warning("%s runs though the ledger has no entry of it yet: %s", record.request_id, error.message)
 
 
 class Providers:

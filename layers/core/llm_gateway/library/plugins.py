@@ -38,7 +38,11 @@ class ProviderPlugin(Protocol):
 
 
 def plugin_provider(plugin: ProviderPlugin) -> Provider:
-    """The plugin as the catalog knows it. Raises `ValueError` for a name that cannot be, or is taken by a vendor."""
+    """The plugin as the catalog knows it.
+
+    Raises `TypeError` for what is no plugin, `ValueError` for a name that cannot be, or is taken by a vendor.
+    """
+    _check_plugin(plugin)
     name = canonical(plugin.name)
     if not _NAME.match(name):
         raise ValueError(f"{plugin.name!r} is not a provider's name: lower-case letters, digits and underscores")
@@ -55,6 +59,19 @@ def plugin_provider(plugin: ProviderPlugin) -> Provider:
     )
 
 
+def is_plugin(provider: Provider) -> bool:
+    return provider.base_url is not None and provider.base_url.startswith(_SCHEME)
+
+
+def _check_plugin(plugin: object) -> None:
+    if isinstance(plugin, type):
+        raise TypeError(f"a provider is an object: register_provider({plugin.__name__}()), not the class")
+    if not isinstance(getattr(plugin, "name", None), str):
+        raise TypeError(f"a provider needs a `name`, a string; {type(plugin).__name__} has none")
+    if not callable(getattr(plugin, "chat", None)):
+        raise TypeError(f"a provider needs a method `chat(body, key)`; {type(plugin).__name__} has none")
+
+
 class PluginClient:
     """`ports.HttpClient` that hands a plugin's requests to it, and all others on."""
 
@@ -63,7 +80,11 @@ class PluginClient:
         self._plugins: dict[str, ProviderPlugin] = {}
 
     def add(self, plugin: ProviderPlugin) -> None:
-        self._plugins[canonical(plugin.name)] = plugin
+        """Raises `ValueError` for a second one of a name: which of them would a call mean?"""
+        name = canonical(plugin.name)
+        if name in self._plugins:
+            raise ValueError(f"there is a provider {name!r} of this process already")
+        self._plugins[name] = plugin
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         if not request.url.startswith(_SCHEME):

@@ -33,6 +33,10 @@ _MOST_OUTPUT = {"anthropic_messages": ("anthropic", "max_output_tokens"), "bedro
 """Where the dialect looks up what it sends as the maximum when the caller names none."""
 _HOUR_WRITE = Decimal(2)
 """Times the price of input: https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing"""
+_LONGEST_UNKNOWN = (
+    "it sets the request's own maximum aside, and the model's longest answer is not known (`max_output_tokens` in "
+    "catalog/capabilities/limits.toml is where an operator says it)"
+)
 _PLAIN_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "batch"})
 """Tiers that cost the standard price or less: https://platform.openai.com/docs/guides/flex-processing"""
 
@@ -234,7 +238,7 @@ def _output(fields: Mapping[str, Any], answers: int, most: int | None) -> tuple[
     aside = "prediction" if fields.get("prediction") is not None else "modalities" if "image" in listed else None
     if aside is not None:
         if most is None:
-            raise unbounded(aside, "the model's longest answer is not known")
+            raise unbounded(aside, _LONGEST_UNKNOWN)
         return most * answers, kinds
     given = [fields[name] for name in ("max_tokens", "max_completion_tokens") if fields.get(name) is not None]
     if 0 in given:

@@ -115,9 +115,16 @@ class RequestLog:
             },
         )
 
-    def lost(self, record: RequestRecord, error: GatewayError) -> None:
-        """A record that the ledger could not take: kept here in full, so that nothing is lost for good."""
-        self._logger.error("ledger_unavailable", extra={"reason": error.message, "record": _as_json(record)})
+    def lost(self, request_id: str, settlement: str, error: GatewayError) -> None:
+        """One that neither the ledger nor the queue took: kept here as the message that the queue would have got."""
+        self._logger.error(
+            "ledger_unavailable",
+            extra={"reason": error.message, "request_id": request_id, "settlement": settlement},
+        )
+
+    def unopened(self, record: RequestRecord, error: GatewayError) -> None:
+        """A request that runs though the ledger has no entry of it yet: its settlement writes one."""
+        self._logger.warning("ledger_not_opened", extra={"reason": error.message, "record": _as_json(record)})
 
     def debug(self, event: str, **fields: Any) -> None:
         """A step of a request, for `LOG_LEVEL=DEBUG`."""

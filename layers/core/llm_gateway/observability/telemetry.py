@@ -30,7 +30,9 @@ class Telemetry:
         self._running: set[asyncio.Future[None]] = set()
 
     def attach(self, handler: Handler) -> Callable[[], None]:
-        """What it returns detaches the handler again."""
+        """What it returns detaches the handler again. Raises `TypeError` for what is no function."""
+        if not callable(handler):
+            raise TypeError(f"a telemetry handler is a function of one event, not {type(handler).__name__}")
         self._handlers.append(handler)
 
         def detach() -> None:

@@ -1,17 +1,20 @@
 """A request's entry in the ledger: opened before the provider is called, settled after the caller's last byte."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Protocol
 
 from llm_gateway.domain.catalog import Catalog, Deployment, Provider
+from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.identity import VirtualKey
+from llm_gateway.domain.limits import Hold
 from llm_gateway.domain.ports import Ledger
 from llm_gateway.domain.usage import Cost, RequestRecord, Usage
 from llm_gateway.errors import GatewayError
 from llm_gateway.metering.cost import marked_up
 from llm_gateway.pipeline.call import Call
+from llm_gateway.pipeline.fallback import Fallback
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _GRACE_S = 120
@@ -25,18 +28,18 @@ class Pricing(Protocol):
 
 
 class Accounts:
-    """Writes records. A ledger that cannot be written does not refuse the call: the record goes to `report_lost`."""
+    """Writes records. A ledger that cannot be written does not refuse the call: its settlement goes to `fallback`."""
 
     def __init__(
         self,
         ledger: Ledger,
         pricing: Pricing,
-        report_lost: Callable[[RequestRecord, GatewayError], None],
+        fallback: Fallback,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._pricing = pricing
-        self._report_lost = report_lost
+        self._fallback = fallback
         self._now = now
 
     def record_of(
@@ -65,7 +68,7 @@ class Accounts:
         try:
             await self._ledger.open(record)
         except GatewayError as error:
-            self._report_lost(record, error)
+            self._fallback.unopened(record, error)
 
     def price(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
         """What the team is charged: the provider's exact cost and the team's markup on it; `usd` is None where no
@@ -90,10 +93,18 @@ class Accounts:
             return Cost(Decimal(0), f"free-at-{provider.name}")
         return cost
 
-    async def settle(self, record: RequestRecord) -> bool:
-        """Whether the ledger has the record, and from this call."""
+    async def settle(self, record: RequestRecord, holds: Sequence[tuple[Hold, str]] = ()) -> bool:
+        """Whether the ledger has the record, and from this call. `holds` have their tags.
+
+        Where a scope's tag is not known, nobody knows what is held there: then all of it waits in the queue, and the
+        rollup looks. An item that is settled here is not looked at again before its holds are past their time.
+        """
+        lost = LostSettlement(record, tuple(holds))
+        known = sum(1 for _, tag in holds if tag)
+        if known < len(record.scopes) and await self._fallback.queued(lost):
+            return False
         try:
             return await self._ledger.settle(record)
         except GatewayError as error:
-            self._report_lost(record, error)
+            await self._fallback.keep(lost, error)
             return False

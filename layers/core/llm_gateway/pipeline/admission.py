@@ -202,7 +202,7 @@ class Admission:
             if unread or (record.cost_usd is not None and record.cost_usd > reserved):
                 record = replace(record, cost_usd=reserved)
         record = await self._reservations.complete(record, admitted.reservation)
-        if await accounts.settle(record):
+        if await accounts.settle(record, admitted.reservation.tagged):
             await self._reservations.settle(record, admitted.reservation)
         return record
 

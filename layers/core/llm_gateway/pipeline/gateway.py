@@ -20,7 +20,7 @@ from llm_gateway.domain.catalog import Catalog, Deployment, Provider, Timeouts
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import HttpResponse
 from llm_gateway.domain.usage import Cost, RequestRecord, Usage
-from llm_gateway.errors import GatewayError, UpstreamMalformed
+from llm_gateway.errors import GatewayError, Unavailable, UpstreamMalformed
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts
@@ -268,7 +268,12 @@ class Exchange:
                 self.call.endpoint, record, limited, self._request, calls, deployment, self._catalog
             )
         )
-        admitted = await asyncio.shield(self._admission)
+        try:
+            admitted = await asyncio.shield(self._admission)
+        except Unavailable:
+            # What is held though nobody heard of it is given back when the record that names the scopes is settled.
+            self.record = replace(record, scopes=tuple(each.scope.id for each in limited if each.policy.counts))
+            raise
         self.record = admitted.record
         return admitted.members
 

@@ -14,6 +14,7 @@ from llm_gateway.metering.bound import Bound, Ceiling, prices_that_may_apply, up
 from llm_gateway.metering.bound_openrouter import capped_hosts
 from llm_gateway.metering.cost import cost
 from llm_gateway.metering.prices import ModelPrice, PriceBook
+from llm_gateway.schemas.duplicates import refuse_duplicates
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _EXACT = Context(prec=120, rounding=ROUND_FLOOR)
@@ -68,14 +69,15 @@ class BookPricing:
     ) -> PricedBound:
         """The most that the team is charged for a request of `calls` calls.
 
-        Raises `InvalidRequest` for what has no bound, or no price.
+        Raises `InvalidRequest` for what has no bound, or no price, and for a body that another parser reads otherwise.
         """
+        refuse_duplicates(request.body)
         provider, model, at = catalog.providers[deployment.provider], deployment.model, record.at_ms / 1000
 
         def find(tier: str | None) -> ModelPrice | None:
             return self._price(provider, model, catalog, at, price_context(Usage(service_tier=named_tier(tier))))
 
-        if endpoint in provider.quirks.free and find(None) is None:
+        if endpoint in provider.quirks.free and not _has_price(find(None)):
             return PricedBound(_NOTHING, Ceiling(Decimal(0), Decimal(0)))
         prices = prices_that_may_apply(request.fields, find)
         bound = upper_bound(request.fields, endpoint, provider, model, prices[0].context_window)
@@ -96,6 +98,11 @@ class BookPricing:
         return self._book.find(
             provider.name, model, moment, catalog.prices, price_as=provider.price_as, context=context
         )
+
+
+def _has_price(price: ModelPrice | None) -> bool:
+    """The book names models that it has no price of, such as OpenAI's for moderations."""
+    return price is not None and bool(price.rates or price.per_request)
 
 
 def price_context(usage: Usage) -> Mapping[str, str] | None:

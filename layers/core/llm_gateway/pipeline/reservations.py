@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
+from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.limits import Grant, Hold, Level, OnOutage, Policy, Refusal, Scope, crossed
 from llm_gateway.domain.ports import Ledger, Scopes
 from llm_gateway.domain.usage import RequestRecord
@@ -36,6 +37,17 @@ class Reservation:
     holds: Sequence[Hold]
     grants: list[Grant | None]
 
+    @property
+    def tagged(self) -> tuple[tuple[Hold, str], ...]:
+        """The holds with their tags; empty where a hold could not be taken."""
+        return tuple(
+            (hold, "" if grant is None else grant.tag) for hold, grant in zip(self.holds, self.grants, strict=True)
+        )
+
+
+async def _unqueued(_: LostSettlement) -> bool:
+    return False
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -49,7 +61,8 @@ class Reservations:
     """Holds of many scopes as one: all of them, or none.
 
     `alert` is told of budgets that pass a threshold, `lost` of a scope whose counters could not be written: the sweep
-    puts those right.
+    puts those right. `queued` takes settlements of which a scope could not be written, and says whether it has them:
+    the rollup puts these right sooner.
     """
 
     def __init__(
@@ -60,6 +73,7 @@ class Reservations:
         alert: Callable[[BudgetAlert], None],
         lost: Callable[[str, Scope, GatewayError], None],
         now: Callable[[], float] = time.time,
+        queued: Callable[[LostSettlement], Awaitable[bool]] = _unqueued,
     ) -> None:
         self._ledger = ledger
         self._scopes = scopes
@@ -67,6 +81,7 @@ class Reservations:
         self._alert = alert
         self._lost = lost
         self._now = now
+        self._queued = queued
 
     async def open(
         self, record: RequestRecord, limited: Sequence[Limited], tokens: int, on_outage: OnOutage
@@ -110,19 +125,19 @@ class Reservations:
             if grant is not None:
                 await self._scopes.cancel(request_id, hold, grant.tag, self._now())
 
-        await self._of_each(request_id, reservation, give_back)
+        for scope, error in await self._of_each(reservation, give_back):
+            self._lost(request_id, scope, error)
 
     async def complete(self, record: RequestRecord, reservation: Reservation) -> RequestRecord:
         """The record with the tags of its holds, all of them: what an outage kept from being held is held now."""
-        missing = [index for index, grant in enumerate(reservation.grants) if grant is None]
-        for index in missing:
-            hold = reservation.holds[index]
-            answer = await _answered(self._hold_late(record.request_id, hold))
-            if isinstance(answer, Unavailable):
-                self._lost(record.request_id, hold.scope, answer)
-            else:
-                reservation.grants[index] = answer
-        return replace(record, holds=tuple("" if grant is None else grant.tag for grant in reservation.grants))
+        if missing := [index for index, grant in enumerate(reservation.grants) if grant is None]:
+            late = (self._hold_late(record.request_id, reservation.holds[index]) for index in missing)
+            for index, answer in zip(missing, await asyncio.gather(*map(_answered, late)), strict=True):
+                if isinstance(answer, Unavailable):
+                    self._lost(record.request_id, reservation.holds[index].scope, answer)
+                else:
+                    reservation.grants[index] = answer
+        return replace(record, holds=tuple(tag for _, tag in reservation.tagged))
 
     async def settle(self, record: RequestRecord, reservation: Reservation) -> None:
         """Makes every hold what the request came to. `record` is settled already: it is the truth."""
@@ -137,7 +152,10 @@ class Reservations:
             if after is not None:
                 self._tell_of_budgets(hold.scope, policies[hold.scope], after, cost, at)
 
-        await self._of_each(record.request_id, reservation, settle)
+        failed = await self._of_each(reservation, settle)
+        if failed and not await self._queued(LostSettlement(record, reservation.tagged)):
+            for scope, error in failed:
+                self._lost(record.request_id, scope, error)
 
     async def _reserve(self, request_id: str, limited: Limited, hold: Hold) -> Grant | Refusal:
         """Holds past their time are seen when they are in the way: they are ended, and it is tried once more."""
@@ -163,13 +181,16 @@ class Reservations:
             self._alert(BudgetAlert(scope, budget, share, label, after.spent_in(label)))
 
     async def _of_each(
-        self, request_id: str, reservation: Reservation, ends: Callable[[Hold, Grant | None], Awaitable[None]]
-    ) -> None:
+        self, reservation: Reservation, ends: Callable[[Hold, Grant | None], Awaitable[None]]
+    ) -> list[tuple[Scope, Unavailable]]:
+        """The scopes that could not be written."""
         pairs = list(zip(reservation.holds, reservation.grants, strict=True))
         answers = await asyncio.gather(*(_answered(ends(hold, grant)) for hold, grant in pairs))
-        for (hold, _), answer in zip(pairs, answers, strict=True):
-            if isinstance(answer, Unavailable):
-                self._lost(request_id, hold.scope, answer)
+        return [
+            (hold.scope, answer)
+            for (hold, _), answer in zip(pairs, answers, strict=True)
+            if isinstance(answer, Unavailable)
+        ]
 
 
 async def _answered(call: Awaitable[_Answer]) -> _Answer | Unavailable:

@@ -6,7 +6,7 @@ from datetime import date
 
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.listing import Position, Wanted
-from llm_gateway.domain.ports import Ledger, RequestIndex, TotalsStore
+from llm_gateway.domain.ports import Ledger, RequestIndex, TotalsReader
 from llm_gateway.domain.sums import Sum
 from llm_gateway.domain.totals import Dimension, Totals
 from llm_gateway.domain.usage import RequestRecord
@@ -50,14 +50,14 @@ class UsageQueries:
     Every method raises `InvalidRequest`, `PermissionDenied` and `Unavailable`.
     """
 
-    def __init__(self, totals: TotalsStore, requests: RequestIndex, ledger: Ledger) -> None:
+    def __init__(self, totals: TotalsReader, requests: RequestIndex, ledger: Ledger) -> None:
         self._totals = totals
         self._requests = requests
         self._ledger = ledger
 
     def rows(self, question: UsageQuestion, viewer: VirtualKey | None) -> AsyncIterator[UsageRow]:
         """All rows, by day and then by values. By day they come as they are read, a day's at once."""
-        return self._rows(plan(question, viewer))
+        return usage_rows(self._totals, question, viewer)
 
     async def page(
         self, question: UsageQuestion, viewer: VirtualKey | None, limit: int, token: str | None
@@ -69,7 +69,7 @@ class UsageQueries:
         if after is not None and planned.by_day:
             planned = replace(planned, days=Days(date.fromisoformat(after[0]), planned.days.last))
         found: list[UsageRow] = []
-        async for row in self._rows(planned):
+        async for row in _read(self._totals, planned):
             if after is not None and _order(row.place) <= _order(after):
                 continue
             if len(found) == limit:
@@ -91,22 +91,28 @@ class UsageQueries:
         record = await self._ledger.get(request_id)
         return record if record is not None and may_see(viewer, record) else None
 
-    async def _rows(self, planned: Plan) -> AsyncIterator[UsageRow]:
-        places = [planned.group.index(name) if name in planned.group else None for name in planned.columns]
-        sums: dict[tuple[str | None, ...], Sum] = {}
-        current: date | None = None
-        async for row, totals in self._totals.read(planned.group, planned.days.first, planned.days.last, planned.where):
-            if planned.by_day and row.day != current:
-                for done in _summed(current, planned, sums):
-                    yield done
-                sums, current = {}, row.day
-            # None is the organisation, which has no name.
-            values = tuple(None if place is None else row.values[place] for place in places)
-            if values not in sums:
-                sums[values] = Sum()
-            sums[values].add(totals)
-        for done in _summed(current, planned, sums):
-            yield done
+
+def usage_rows(totals: TotalsReader, question: UsageQuestion, viewer: VirtualKey | None) -> AsyncIterator[UsageRow]:
+    """All rows, by day and then by values. Raises as `UsageQueries` does."""
+    return _read(totals, plan(question, viewer))
+
+
+async def _read(totals: TotalsReader, planned: Plan) -> AsyncIterator[UsageRow]:
+    places = [planned.group.index(name) if name in planned.group else None for name in planned.columns]
+    sums: dict[tuple[str | None, ...], Sum] = {}
+    current: date | None = None
+    async for row, kept in totals.read(planned.group, planned.days.first, planned.days.last, planned.where):
+        if planned.by_day and row.day != current:
+            for done in _summed(current, planned, sums):
+                yield done
+            sums, current = {}, row.day
+        # None is the organisation, which has no name.
+        values = tuple(None if place is None else row.values[place] for place in places)
+        if values not in sums:
+            sums[values] = Sum()
+        sums[values].add(kept)
+    for done in _summed(current, planned, sums):
+        yield done
 
 
 def _summed(day: date | None, planned: Plan, sums: Mapping[tuple[str | None, ...], Sum]) -> Iterator[UsageRow]:

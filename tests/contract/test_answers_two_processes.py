@@ -59,6 +59,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as made:
         yield made
+    await asyncio.sleep(0.1)  # a closed transport lets go of its socket some turns of the loop later
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +14,7 @@ import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
 
-from llm_gateway.adapters.aws_json import AwsJsonClient
+from llm_gateway.adapters.aws_json import AwsError, AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.domain.usage import RequestRecord, Usage
 from llm_gateway.local import usage_export
@@ -51,10 +52,10 @@ async def ledger(moto: MotoServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     client = AwsJsonClient(
         http, service="dynamodb", region="us-east-1", credentials=CREDENTIALS, endpoint_url=moto.url, timeout_s=20
     )
-    listed = await client.call("ListTables", {})
-    for name in listed["TableNames"]:
-        await client.call("DeleteTable", {"TableName": name})
     for shape in shapes(settings):
+        # All moto servers of a process share one state, and these names are every local gateway's.
+        with suppress(AwsError):
+            await client.call("DeleteTable", {"TableName": shape.name})
         await client.call("CreateTable", definition(shape))
     ledger = DynamoDBLedger(client, settings.ledger_table)
     for record in RECORDS:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def moto() -> Iterator[MotoServer]:
 
 
 @pytest.fixture
-async def ledger(moto: MotoServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DynamoDBLedger:
+async def ledger(moto: MotoServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[DynamoDBLedger]:
     """Of the place that the command finds in its environment."""
     settings = read_settings({})
     http = open_client()
@@ -63,7 +63,8 @@ async def ledger(moto: MotoServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     await ledger.open(open_record("req_open", at_ms=NOON))
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto.url)
     monkeypatch.chdir(tmp_path)
-    return ledger
+    yield ledger
+    await http.close()
 
 
 def export(out: Path, *more: str, first: str = FIRST, last: str = LAST) -> tuple[int, str]:

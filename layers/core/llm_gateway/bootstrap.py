@@ -31,7 +31,7 @@ from llm_gateway.domain.ports import (
     Registry,
     RequestIndex,
     Scopes,
-    TotalsStore,
+    TotalsReader,
 )
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import GatewayError
@@ -98,7 +98,7 @@ class Stores:
 class UsageStores:
     """What usage is read from."""
 
-    totals: TotalsStore
+    totals: TotalsReader
     requests: RequestIndex
 
 
@@ -131,12 +131,16 @@ def build_lambda_app() -> LambdaApp:
     return LambdaApp(parts.app, parts.http)
 
 
-def build_app(settings: Settings, *, aws_credentials: AwsCredentials | None = None) -> ASGIApp:
-    return build(settings, aws_credentials=aws_credentials).app
+def build_app(
+    settings: Settings, *, aws_credentials: AwsCredentials | None = None, scan_usage: bool = False
+) -> ASGIApp:
+    return build(settings, aws_credentials=aws_credentials, scan_usage=scan_usage).app
 
 
-def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) -> Parts:
+def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None, scan_usage: bool = False) -> Parts:
     """A gateway on AWS. `aws_credentials` are those of the stores; without them the environment's serve.
+
+    `scan_usage` is for a laptop, where nobody folds totals: usage is then read from the requests themselves.
 
     Raises `Unavailable` where there are none at all.
     """
@@ -161,7 +165,7 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None) 
         secrets=CachedSecrets(SecretsManagerStore(aws("secretsmanager")), warn=log.warn),
         answers=DynamoDBAnswers(dynamodb, settings.cache_table),
         scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
-        usage=lambda: usage_stores(dynamodb, settings),
+        usage=lambda: (scanned_usage if scan_usage else usage_stores)(dynamodb, settings),
         lost=lost_settlements(lambda: aws("sqs"), settings.fallback_queue_url),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
@@ -194,6 +198,15 @@ def usage_stores(dynamodb: AwsJsonClient, settings: Settings) -> UsageStores:
     return UsageStores(
         DynamoDBTotals(dynamodb, settings.usage_table, settings.ledger_table),
         DynamoDBRequests(dynamodb, settings.ledger_table),
+    )
+
+
+def scanned_usage(dynamodb: AwsJsonClient, settings: Settings) -> UsageStores:
+    from llm_gateway.adapters.dynamodb_requests import DynamoDBRequests  # noqa: PLC0415 - only those who ask pay for it
+    from llm_gateway.adapters.scanned_totals import ScannedTotals  # noqa: PLC0415
+
+    return UsageStores(
+        ScannedTotals(dynamodb, settings.ledger_table), DynamoDBRequests(dynamodb, settings.ledger_table)
     )
 
 

@@ -95,17 +95,17 @@ def run(options: Options, environ: Mapping[str, str], build_app: BuildApp | None
 def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build_app: BuildApp) -> int:
     """Fills the stack, then serves it."""
     from llm_gateway.bootstrap_rollup import build_rollup
-    from llm_gateway.local.follow import Follower, Nudging
     from llm_gateway.local.guard import OnlyFromThisMachine
     from llm_gateway.local.seed import masked
     from llm_gateway.local.serve import serve
+    from llm_gateway.local.sweeping import Sweeping
 
     settings = setup.settings.model_copy(update={"aws_endpoint_url": endpoint.url})
     for name, token in fill(setup, settings, endpoint):
         print(f"llm-gateway made the key {name}, shown this once: {token}")
     rollup = build_rollup(settings, aws_credentials=endpoint.credentials)
-    follower = Follower(rollup, settings.ledger_table, partial(print, file=sys.stderr))
-    app: ASGIApp = Nudging(build_app(settings, endpoint.credentials), follower.nudge)
+    sweeping = Sweeping(rollup, partial(print, file=sys.stderr))
+    app: ASGIApp = build_app(settings, endpoint.credentials)
     key = setup.key if setup.key == DEFAULT_KEY else masked(setup.key)
     if settings.auth == "none":
         app, key = OnlyFromThisMachine(app), "none-needed"
@@ -115,7 +115,7 @@ def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build
         print(f"llm-gateway ready: base_url={base_url} key={key}", flush=True)
 
     watch = None if endpoint.embedded is None else partial(end_of, endpoint.embedded)
-    return serve(app, listener, ready=ready, watch=watch, beside=follower.run)
+    return serve(app, listener, ready=ready, watch=watch, beside=sweeping.run)
 
 
 async def end_of(embedded: EmbeddedAws) -> str:
@@ -136,7 +136,7 @@ def fill(setup: Setup, settings: Settings, endpoint: Endpoint) -> list[tuple[str
 
     config = setup.config or parse_config("", "gateway.toml")
     try:
-        create_tables(client("dynamodb", settings, endpoint.credentials), settings)
+        create_tables(client("dynamodb", settings, endpoint.credentials), settings, streams=False)
         secrets = client("secretsmanager", settings, endpoint.credentials)
         seed_secrets(secrets, settings.stack, seeded_keys(config, settings.stack, setup.environ))
         return asyncio.run(fill_registry(setup, settings, endpoint))
@@ -266,4 +266,4 @@ def gateway_builder() -> BuildApp:
     """Imports the gateway, which takes about as long as the embedded AWS takes to come up beside it."""
     from llm_gateway.bootstrap import build_app
 
-    return lambda settings, credentials: build_app(settings, aws_credentials=credentials)
+    return lambda settings, credentials: build_app(settings, aws_credentials=credentials, scan_usage=True)

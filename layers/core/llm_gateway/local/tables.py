@@ -4,7 +4,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.h
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llm_gateway.settings import Settings
@@ -64,9 +64,13 @@ def shapes(settings: Settings) -> tuple[TableShape, ...]:
     )
 
 
-def create_tables(dynamodb: "DynamoDBClient", settings: Settings) -> list[str]:
-    """Makes what is missing and returns its names; leaves what is there. Raises `botocore.exceptions.ClientError`."""
-    made = [shape.name for shape in shapes(settings) if create_table(dynamodb, shape)]
+def create_tables(dynamodb: "DynamoDBClient", settings: Settings, *, streams: bool = True) -> list[str]:
+    """Makes what is missing and returns its names; leaves what is there. Raises `botocore.exceptions.ClientError`.
+
+    Without `streams` nobody reads the changes: an embedded table would keep them all in memory.
+    """
+    wanted = [replace(shape, stream=shape.stream and streams) for shape in shapes(settings)]
+    made = [shape.name for shape in wanted if create_table(dynamodb, shape)]
     for shape in shapes(settings):
         if shape.indexed and shape.name not in made:
             _add_indexes(dynamodb, shape.name)

@@ -3,7 +3,7 @@
 import pytest
 
 from llm_gateway.errors import UpstreamRejected, UpstreamUnavailable
-from llm_gateway.pipeline.key_turns import duration_s, rest_s
+from llm_gateway.pipeline.key_turns import reset_s, rest_s
 
 
 @pytest.mark.parametrize(
@@ -11,12 +11,12 @@ from llm_gateway.pipeline.key_turns import duration_s, rest_s
     [("6m0s", 360), ("1s", 1), ("12ms", 0.012), ("1h2m3.5s", 3723.5), ("7.66s", 7.66), ("7", 7), ("2m", 120)],
 )
 def test_durations_of_reset_headers(text: str, seconds: float) -> None:
-    assert duration_s(text) == pytest.approx(seconds)
+    assert reset_s(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "1s2m", "²", "2026-01-01T00:00:00Z"])
 def test_what_is_no_duration(text: str) -> None:
-    assert duration_s(text) is None
+    assert reset_s(text) is None
 
 
 RESETS = {

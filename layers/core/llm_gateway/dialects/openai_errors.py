@@ -136,15 +136,16 @@ def _until_reset(headers: Mapping[str, str]) -> float | None:
     Source: https://platform.openai.com/docs/guides/rate-limits (rate limits in headers)
     """
     waits = [
-        _seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
+        duration_s(headers.get(f"x-ratelimit-reset-{what}", ""))
         for what in ("requests", "tokens")
         if headers.get(f"x-ratelimit-remaining-{what}") == "0"
     ]
     return max((wait for wait in waits if wait is not None), default=None)
 
 
-def _seconds(duration: str) -> float | None:
-    found = _DURATION.fullmatch(duration) if duration else None
+def duration_s(text: str) -> float | None:
+    """Seconds of `6m0s`, `1h2m3.5s` or `12ms`; None for anything else."""
+    found = _DURATION.fullmatch(text) if text else None
     if found is None:
         return None
     hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())

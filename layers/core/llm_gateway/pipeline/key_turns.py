@@ -1,9 +1,9 @@
 """After a provider refused a key: whether another one is tried, and what the caller is told if none is."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from llm_gateway.dialects.openai_errors import duration_s
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import UpstreamError, UpstreamUnauthenticated
 from llm_gateway.pipeline.key_ring import KeyRing
@@ -20,7 +20,6 @@ _RESETS: Final = (
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
 )
 """https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; Azure and Groq send the same."""
-_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
 class KeyTurns:
@@ -111,16 +110,10 @@ def rest_s(refusal: UpstreamError, headers: Mapping[str, str]) -> float | None:
 
 def _reset_s(headers: Mapping[str, str]) -> float | None:
     """When the limits of which nothing remains are whole again; None where the headers do not say."""
-    resets = [duration_s(headers.get(reset, "")) for left, reset in _RESETS if headers.get(left) == "0"]
+    resets = [reset_s(headers.get(reset, "")) for left, reset in _RESETS if headers.get(left) == "0"]
     return max((seconds for seconds in resets if seconds is not None), default=None)
 
 
-def duration_s(text: str) -> float | None:
+def reset_s(text: str) -> float | None:
     """Seconds of `6m0s`, `1h2m3.5s`, `12ms` or plain `7`; None for anything else."""
-    if text.isascii() and text.isdecimal():
-        return float(text)
-    found = _DURATION.fullmatch(text) if text else None
-    if found is None:
-        return None
-    hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+    return float(text) if text.isascii() and text.isdecimal() else duration_s(text)

@@ -1,4 +1,4 @@
-"""What the rollup function does with each of its events, and `llm-gateway run` beside the gateway.
+"""What the rollup function does with each of its events, of which `llm-gateway run` sweeps alone.
 
 Batches come at least once, in any order and split anywhere; the totals' marks make each record count once. What can
 never be folded is named, so that Lambda tries it again alone and gives it to the dead-letter queue in the end:

@@ -24,6 +24,7 @@ from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import LostSettlements
 from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.local.serve import KEEP_ALIVE_S
 from llm_gateway.observability.logs import RequestLog, open_logger
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import Authorizer
@@ -76,7 +77,15 @@ class GatewayApp:
         self.base_url = f"{self.root}/v1"
         self.auth = {"Authorization": f"Bearer {KEY}"}
         self._server = uvicorn.Server(
-            uvicorn.Config(self.app, http="h11", loop="asyncio", log_config=None, access_log=False)
+            uvicorn.Config(
+                self.app,
+                http="h11",
+                loop="asyncio",
+                log_config=None,
+                access_log=False,
+                # As `make run` has it: with uvicorn's 5 s, which are httpx's too, both ends let go at the same moment.
+                timeout_keep_alive=KEEP_ALIVE_S,
+            )
         )
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test build local deploy bench prove prove-usage prices check requirements clean
+.PHONY: help setup run test build local deploy bench prove prove-usage prices check checkov requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -74,12 +74,21 @@ check: $(STAMP) ## lint, types, import order, and that requirements and docs/pro
 	$(BIN)/python scripts/check_requirements.py
 	$(BIN)/python scripts/generate_providers_page.py --check
 
+# Apart from `check`: it installs a hundred packages of its own (200 MB), once.
+checkov: $(STAMP) ## read the template with checkov; what is skipped, and why, is in .checkov.yaml
+	@test -x $(VENV)/checkov/bin/checkov -a $(VENV)/checkov/.installed -nt requirements-checkov.txt || { \
+	  $(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/checkov && \
+	  $(BIN)/uv pip install --quiet --python $(VENV)/checkov/bin/python --require-hashes -r requirements-checkov.txt && \
+	  touch $(VENV)/checkov/.installed; }
+	$(VENV)/checkov/bin/checkov --config-file .checkov.yaml
+
 # The one target, beside setup, that needs the network.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 requirements: | $(BIN)/uv ## compile the hash-pinned requirements again (UPGRADE=1 for the newest versions)
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements-dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --python-version 3.13 pyproject.toml --constraints requirements-dev.txt -o layers/dependencies/requirements.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --python-version 3.11 --group pyproject.toml:checkov -o requirements-checkov.txt
 	$(BIN)/python scripts/check_requirements.py --stamp
 
 clean: ## remove what was built or installed (not .local/, which holds your data)

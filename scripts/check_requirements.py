@@ -47,11 +47,12 @@ def compiled_files(pyproject: dict[str, Any], root: Path) -> list[Compiled]:
     project = pyproject["project"]
     functions = list(project["dependencies"])
     extras = [one for extra in project["optional-dependencies"].values() for one in extra]
-    groups = [one for group in pyproject["dependency-groups"].values() for one in group]
+    groups = pyproject["dependency-groups"]
     python = project["requires-python"]
     return [
         Compiled(root / "layers/dependencies/requirements.txt", tuple(functions), python),
-        Compiled(root / "requirements-dev.txt", tuple(functions + extras + groups), python),
+        Compiled(root / "requirements-dev.txt", tuple(functions + extras + groups["dev"]), python),
+        Compiled(root / "requirements-checkov.txt", tuple(groups["checkov"]), python),
     ]
 
 

@@ -135,7 +135,7 @@ def prepare(options: argparse.Namespace, url: str) -> Path:
     variables: Path = options.data / "variables.json"
     variables.parent.mkdir(parents=True, exist_ok=True)
     names = names_of(settings)
-    variables.write_text(json.dumps({"GatewayFunction": names, "RollupFunction": names}))
+    variables.write_text(json.dumps({"GatewayFunction": names, "AdminFunction": names, "RollupFunction": names}))
     if not options.aws_only:
         print(f"llm-gateway under sam local: base_url=http://127.0.0.1:{options.port}/v1 key={setup.key}", flush=True)
     return variables

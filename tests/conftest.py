@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-PRIVATE_PREFIXES = ("AWS_", "LLM_", "GATEWAY_", "MOTO_")
+PRIVATE_PREFIXES = ("AWS_", "LLM_", "GATEWAY_", "MOTO_", "OIDC_")
 PRIVATE_ENDINGS = ("_API_KEY", "_BASE_URL", "_ENDPOINT", "_API_BASE", "_API_VERSION", "_TOKEN", "_SECRET")
 PRIVATE_NAMES = {"AUTH", "LOG_LEVEL", "LOG_FORMAT", "DOCS", "STACK_NAME"}
 

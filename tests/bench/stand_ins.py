@@ -2,8 +2,9 @@
 
 Only the process under measure should pay for what is measured, so these parse no more HTTP than they must.
 
-It prints `{"provider": port, "aws": port}` once it listens. Then it reads one line, a JSON object: AWS operation -> the
-body to answer it with; all others are answered `{}`, as DynamoDB answers a write. It ends with its standard input.
+It prints `{"provider": port, "aws": port}` once it listens. Then it reads one line, a JSON object: AWS operation, and
+the first word of the partition key where it reads one -> the body to answer it with (`GetItem registry`); all others are
+answered `{}`, as DynamoDB answers a write. It ends with its standard input.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from tests.bench.wire import ANSWER, BURST, CASE, CONTENT, FIRST, LAST, PACE_S
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
+_PARTITION = re.compile(rb'"pk":\{"S":"(\w+)')
 _PROVIDER_HEADERS = (
     b"date: Sat, 21 Nov 2026 10:00:00 GMT\r\nserver: bench\r\nx-request-id: req_bench\r\n"
     b"openai-processing-ms: 12\r\nopenai-version: 2020-10-01\r\nx-ratelimit-limit-requests: 10000\r\n"
@@ -100,7 +102,11 @@ class Aws(Server):
 
     def answer(self, request: bytes) -> None:
         target = _TARGET.search(request)
-        self.transport.write(self._answers.get(target[1], self._empty) if target else self._empty)
+        operation = target[1] if target else b""
+        if operation in (b"GetItem", b"BatchGetItem"):
+            partition = _PARTITION.search(request)
+            operation += b" " + partition[1] if partition else b""
+        self.transport.write(self._answers.get(operation, self._empty))
 
 
 def aws_response(body: bytes) -> bytes:

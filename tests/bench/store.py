@@ -56,7 +56,7 @@ Found = dict[str, dict[str, dict[str, float]]]
 
 
 def consumption() -> Found:
-    """By what was done: a buffered request, a stream, and what a process reads before its first one and every 30 s after.
+    """By what was done: a buffered request, a stream, and what a new process reads before its first one.
 
     Raises `NoEngine`.
     """
@@ -92,13 +92,17 @@ async def _consumption(url: str) -> dict[str, Consumed]:
     whole, stream = (request_body("json"), len(ANSWER)), (request_body("burst-200"), streamed_size(200))
     found: dict[str, Consumed] = {}
     for limits in LIMITS:
-        await fill(registry, f"http://127.0.0.1:{provider.sockets[0].getsockname()[1]}", limits)
+        await fill(
+            DynamoDBRegistry(aws, settings.registry_table),
+            f"http://127.0.0.1:{provider.sockets[0].getsockname()[1]}",
+            limits,
+        )
         app = cast("App", assemble(settings, _stores(aws, registry, settings), http, log))
         first = await _spent(aws, app, *whole, times=1)
         buffered = found[f"buffered request, {limits}"] = await _spent(aws, app, *whole, times=REQUESTS)
         if not found.keys() - {f"buffered request, {limits}"}:
             found["stream, no limits"] = await _spent(aws, app, *stream, times=REQUESTS)
-            found["reads of a process, every 30 s"] = _less(first, buffered)
+            found["reads of a new process"] = _less(first, buffered)
     await http.close()
     provider.close()
     return found

@@ -1,6 +1,7 @@
 """The contract of `ports.Registry`: what was put is found, whole, in any number; what was deleted is not."""
 
 import asyncio
+from random import Random
 from typing import get_args
 
 import pytest
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+from llm_gateway.adapters.registry_edits import edit_event
+from llm_gateway.adapters.registry_tree import bucket_of
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import Kind, Registry, RegistryEntry
+from llm_gateway.domain.revisions import Put, token_document
 from llm_gateway.errors import InternalFailure, InvalidRequest
 from tests.contract.conftest import create_registry_table
 
@@ -150,17 +154,22 @@ async def test_too_large_is_said(dynamodb: AwsJsonClient) -> None:
 
 @pytest.mark.dynamodb_local
 async def test_what_just_fits_is_stored(real_dynamodb: AwsJsonClient) -> None:
-    """Our sum is the engine's: one byte more is refused here, and this is not refused there."""
+    """Also where it cannot be compressed, and more of its size are in one leaf: a leaf is cut into items that fit."""
     registry = DynamoDBRegistry(real_dynamodb, await create_registry_table(real_dynamodb))
-    room = 400 * 1024 - len("pkcatalog" + "skprovider#corp" + 'document{"text":""}')
+    room = 400 * 1024 - len('{"text":""}')
     with pytest.raises(InvalidRequest):
         await registry.put_entry(RegistryEntry("provider", "corp", {"text": "x" * (room + 1)}))
-    largest = RegistryEntry("provider", "corp", {"text": "x" * room})
-    await registry.put_entry(largest)
-    assert list(await registry.load_catalog()) == [largest]
+    noise = Random(1).randbytes(room).hex()[:room]  # noqa: S311
+    same_leaf = [f"p{number}" for number in range(60) if bucket_of(("provider", f"p{number}")) == "c3"]
+    largest = [RegistryEntry("provider", name, {"text": noise[::-1] if name == "p0" else noise}) for name in same_leaf]
+    assert len(largest) > 2
+    for entry in largest[:3]:
+        await registry.put_entry(entry)
+    assert list(await DynamoDBRegistry(real_dynamodb, registry._items._table).load_catalog()) == largest[:3]
 
 
 async def test_what_cannot_be_read_is_named(dynamodb: AwsJsonClient) -> None:
+    """Of the layout before revisions."""
     table = await create_registry_table(dynamodb)
     registry = DynamoDBRegistry(dynamodb, table)
     for sk, document in (("model#torn", '{"a"'), ("model#list", "[]"), ("planet#mars", "{}")):
@@ -174,20 +183,21 @@ async def test_what_cannot_be_read_is_named(dynamodb: AwsJsonClient) -> None:
 async def test_a_later_versions_fields_are_passed_over(dynamodb: AwsJsonClient) -> None:
     table = await create_registry_table(dynamodb)
     registry = DynamoDBRegistry(dynamodb, table)
-    await registry.put_key(key("sk-one"))
-    page = await dynamodb.call("Scan", {"TableName": table})
-    (item,) = page["Items"]
-    item["document"]["S"] = item["document"]["S"].replace("{", '{"limits":{"rpm":1},', 1)
-    await dynamodb.call("PutItem", {"TableName": table, "Item": item})
+    later = {**token_document(key("sk-one")), "limits": {"rpm": 1}}
+    change = Put("token", lookup_id("sk-one"), later)
+    await registry.commit([change], 0, edit_event(change))
     assert await registry.find_key(lookup_id("sk-one")) == key("sk-one")
 
 
 @pytest.mark.dynamodb_local
 async def test_finding_a_key_is_one_small_read(real_dynamodb: AwsJsonClient) -> None:
-    registry = DynamoDBRegistry(real_dynamodb, await create_registry_table(real_dynamodb))
-    await registry.put_key(key("sk-one"))
+    table = await create_registry_table(real_dynamodb)
+    await DynamoDBRegistry(real_dynamodb, table).put_key(key("sk-one"))
+    view = await DynamoDBRegistry(real_dynamodb, table).view()
     real_dynamodb.calls.clear()
     real_dynamodb.capacity.clear()
-    await registry.find_key(lookup_id("sk-one"))
+    assert await view.find_key(lookup_id("sk-one")) == key("sk-one")
+    assert await view.find_key(lookup_id("sk-one")) == key("sk-one")
+    assert await view.find_key(lookup_id("sk-guess")) is None
     assert real_dynamodb.calls == {"GetItem": 1}
     assert real_dynamodb.capacity == {"GetItem": 1.0}

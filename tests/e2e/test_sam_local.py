@@ -12,7 +12,10 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from llm_gateway.admin.route_table import ROUTES
+from tests.fakes.admin_app import check_answer
 from tests.fakes.lambda_image import ARCHITECTURE, ROOT, build_stack, free_port, need_image, sam_environ
+from tests.integration.test_authorisation_control_plane import CONFIG, EXAMPLES, expected, path_of
 
 pytestmark = pytest.mark.docker
 START_S = 60.0
@@ -23,10 +26,12 @@ def base_url(tmp_path_factory: pytest.TempPathFactory, bare_environ: dict[str, s
     need_image()
     directory = tmp_path_factory.mktemp("sam-local")
     build = build_stack(directory, bare_environ)
+    (directory / "gateway.toml").write_text(CONFIG)
     port = free_port()
     command = [
         sys.executable, "scripts/sam_local.py", "--port", str(port), "--data", str(directory / "aws"),
         "--template", str(build / "template.yaml"), "--architecture", ARCHITECTURE,
+        "--config", str(directory / "gateway.toml"),
         "--", "--skip-pull-image", "--warm-containers", "LAZY",
     ]  # fmt: skip
     log = directory / "sam.log"
@@ -99,3 +104,38 @@ def test_errors_are_in_the_envelope(base_url: str, path: str, key: str, status: 
     assert answer.status_code == status
     assert answer.headers["x-request-id"]
     assert answer.json().get("error", {}).get("code") == code
+
+
+def admin(base_url: str, method: str, path: str, body: object = None, etag: str | None = None) -> httpx.Response:
+    headers = {"authorization": "Bearer sk-local", **({} if etag is None else {"if-match": etag})}
+    answer = httpx.request(method, f"{base_url}{path}", json=body, headers=headers, timeout=60)
+    check_answer(method, path, answer)
+    return answer
+
+
+def test_every_route_of_the_control_plane(base_url: str) -> None:
+    """On one configuration, so in an order in which nothing is gone before it is asked for."""
+    methods = ("GET", "PUT", "PATCH", "POST", "DELETE")
+    forwards = [route for route in ROUTES if route.method != "DELETE"]
+    backwards = [route for route in reversed(ROUTES) if route.method == "DELETE"]
+    wrong = []
+    for route in sorted([*forwards, *backwards], key=lambda one: (one.group != "prices", methods.index(one.method))):
+        current = admin(base_url, "GET", "/admin/revisions?limit=1").json()["data"][0]["revision"]
+        path, body = path_of(route, current), EXAMPLES[route.operation].body
+        answer = admin(base_url, route.method, path, body, "*" if route.if_match else None)
+        if answer.status_code != expected(route, "admin"):
+            wrong.append(f"{route.operation}: {answer.status_code} {answer.text}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_stale_change_is_refused_and_both_attempts_are_told(base_url: str) -> None:
+    made = admin(base_url, "POST", "/admin/keys", {"name": "sam-local", "models": ["echo:*"]})
+    assert made.json()["key"].startswith("sk-")
+    etag = made.headers["etag"]
+    assert admin(base_url, "PATCH", "/admin/keys/sam-local", {"owner": "ann"}, etag).status_code == 200
+    assert admin(base_url, "DELETE", "/admin/keys/sam-local", etag=etag).status_code == 412
+    told = admin(base_url, "GET", "/admin/audit?target=sam-local").json()["data"]
+    assert [(event["action"], event["outcome"]) for event in told] == [
+        ("key.delete", "refused"), ("key.change", "done"), ("key.create", "done"),
+    ]  # fmt: skip
+    assert admin(base_url, "GET", "/admin/nothing").json()["error"]["code"] == "unknown_url"

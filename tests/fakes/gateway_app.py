@@ -72,7 +72,10 @@ class GatewayApp:
         )
         log = RequestLog(open_logger("ERROR", "text"))
         self.app = assemble(Settings(**overrides), stores, open_client(), log, authorizers)
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        # By its protocol's name, by which asyncio knows to switch Nagle's algorithm off: 40 ms for every kept-alive request.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen()
         self.root = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.base_url = f"{self.root}/v1"
         self.auth = {"Authorization": f"Bearer {KEY}"}

@@ -61,7 +61,11 @@ def test_every_route_goes_to_the_function_and_is_streamed() -> None:
     assert set(routes) == {
         ("/", "x-amazon-apigateway-any-method"),
         ("/{proxy+}", "x-amazon-apigateway-any-method"),
+        ("/admin/{proxy+}", "x-amazon-apigateway-any-method"),
     }
+    admin = routes.pop(("/admin/{proxy+}", "x-amazon-apigateway-any-method"))
+    assert "responseTransferMode" not in admin, "the control plane's answers are short, and buffered"
+    assert "functions/${AdminFunction.Arn}/invocations" in admin["uri"]["Fn::Sub"]
     for integration in routes.values():
         assert integration["type"] == "aws_proxy"
         assert integration["responseTransferMode"] == "STREAM"
@@ -126,7 +130,7 @@ def test_a_published_alias_takes_the_traffic() -> None:
     permissions = stack().of_type("AWS::Lambda::Permission")
     assert permissions
     by_api = [one for one in permissions.values() if one["Principal"] == "apigateway.amazonaws.com"]
-    assert {one["FunctionName"] for one in by_api} == {"GatewayFunctionAliaslive"}
+    assert {one["FunctionName"] for one in by_api} == {"GatewayFunctionAliaslive", "AdminFunction"}
 
 
 def test_environment_variables_are_settings() -> None:
@@ -137,6 +141,10 @@ def test_environment_variables_are_settings() -> None:
     assert settings.stack == "llm-gateway"
     assert settings.ledger_table == "LedgerTable"
     assert settings.cors_origins == ("https://a.example", "https://b.example")
+    admins = stack(**EVERYTHING).of_type("AWS::Lambda::Function")["AdminFunction"]["Environment"]["Variables"]
+    assert set(admins) <= aliases
+    identity = {name for name in variables if name.startswith("OIDC_")}
+    assert identity <= set(admins), "who is let in on one plane is known on the other"
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO"])
@@ -196,7 +204,7 @@ def test_the_gateway_may_do_only_what_it_does() -> None:
             {"logs:CreateLogStream", "logs:PutLogEvents"},
             ["arn:aws:logs:us-east-1:123456789012:log-group:GatewayLogs:log-stream:*"],
         ),
-        "ReadRegistry": ({"dynamodb:GetItem", "dynamodb:Query"}, ["RegistryTable.Arn"]),
+        "ReadRegistry": ({"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}, ["RegistryTable.Arn"]),
         "KeepLedger": (
             {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
             ["LedgerTable.Arn"],
@@ -441,7 +449,7 @@ def test_alarms_go_where_they_are_told_to() -> None:
         ({"AlarmTopicArn": "arn:sns:t"}, "arn:sns:t"),
     ):
         alarms = stack(**parameters).of_type("AWS::CloudWatch::Alarm")
-        assert len(alarms) == 9
+        assert len(alarms) == 10
         assert all(alarm["AlarmActions"] == alarm["OKActions"] == [target] for alarm in alarms.values())
 
 

@@ -106,7 +106,7 @@ def test_the_rollup_may_do_only_what_it_does() -> None:
             ["LedgerTable.StreamArn"],
         ),
         "FindStream": ({"dynamodb:ListStreams"}, ["*"]),
-        "ReadCatalog": ({"dynamodb:Query"}, ["RegistryTable.Arn"]),
+        "ReadCatalog": ({"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}, ["RegistryTable.Arn"]),
         "KeepLedger": ({"dynamodb:GetItem", "dynamodb:UpdateItem"}, ["LedgerTable.Arn"]),
         "FindDue": ({"dynamodb:Query"}, ["LedgerTable.Arn/index/due"]),
         "KeepTotals": ({"dynamodb:ConditionCheckItem", "dynamodb:UpdateItem"}, ["UsageTable.Arn"]),

@@ -1,4 +1,7 @@
-"""What answers questions of usage is loaded by the first of them, and by no gateway that is never asked."""
+"""What answers questions of usage is loaded by the first of them, and by no gateway that is never asked.
+
+Nor does a gateway load what changes a configuration.
+"""
 
 import subprocess
 import sys
@@ -12,6 +15,10 @@ LATE = (
     "totals",
     "listing",
     "csv",
+    "audit",
+    "registry_commit",
+    "registry_edits",
+    "registry_garbage",
 )
 
 

@@ -19,6 +19,7 @@ from llm_gateway.adapters.fallback_message import encode_lost
 from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.api.app import ApiOptions, create_app
 from llm_gateway.api.usage_routes import UsageRoutes
+from llm_gateway.bootstrap_identity import open_identification
 from llm_gateway.catalog.build import build_catalog
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.dialects.loading import Dialects
@@ -41,7 +42,6 @@ from llm_gateway.observability.metrics import KnownModels, RequestMetrics
 from llm_gateway.observability.tracing import open_tracer
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
-from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.fallback import Fallback
@@ -51,6 +51,7 @@ from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.pricing import BookPricing
 from llm_gateway.pipeline.provider_keys import RefreshableSecrets, stack_keys
+from llm_gateway.pipeline.readiness import Probe, Readiness, store_probes
 from llm_gateway.pipeline.repair import Repair
 from llm_gateway.pipeline.reservations import Reservations
 from llm_gateway.settings import Settings
@@ -92,6 +93,8 @@ class Stores:
     """Made when usage is first read: most processes never are asked."""
     lost: Callable[[], LostSettlements] | None = None
     """Made when the ledger is away for the first time. None where there is no queue: then the log has what is lost."""
+    probes: Mapping[str, Probe] | None = None
+    """What `/health/ready` asks; None: the stores above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +162,17 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None, 
         )
 
     dynamodb = aws("dynamodb")
+    registry, secrets = DynamoDBRegistry(dynamodb, settings.registry_table), SecretsManagerStore(aws("secretsmanager"))
+    ledger = DynamoDBLedger(dynamodb, settings.ledger_table)
     stores = Stores(
-        registry=CachedRegistry(DynamoDBRegistry(dynamodb, settings.registry_table), warn=log.warn),
-        ledger=DynamoDBLedger(dynamodb, settings.ledger_table),
-        secrets=CachedSecrets(SecretsManagerStore(aws("secretsmanager")), warn=log.warn),
+        registry=CachedRegistry(registry, warn=log.warn),
+        ledger=ledger,
+        secrets=CachedSecrets(secrets, warn=log.warn),
         answers=DynamoDBAnswers(dynamodb, settings.cache_table),
         scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
         usage=lambda: (scanned_usage if scan_usage else usage_stores)(dynamodb, settings),
         lost=lost_settlements(lambda: aws("sqs"), settings.fallback_queue_url),
+        probes=store_probes(registry, ledger, secrets, settings.stack),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
     role = RoleCredentials(os.environ, http)
@@ -242,7 +248,7 @@ def assemble(
     repair = Repair(stores.ledger, stores.scopes, lambda: catalog.latest.abandoned if catalog.latest else "charge")
     fallback = Fallback(_last_place(log), log.unopened, stores.lost)
     gateway = Gateway(
-        auth=Authenticator(stores.registry, settings.auth),
+        auth=open_identification(settings, stores.registry, http, log.warn),
         catalog=catalog,
         choice=choice,
         dispatcher=dispatcher,
@@ -267,7 +273,8 @@ def assemble(
 
     options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
     usage = UsageRoutes(gateway.auth, lambda: usage_queries(stores))
-    return create_app(gateway, models, usage, log, options, lifespan)
+    probes = stores.probes or store_probes(stores.registry, stores.ledger, stores.secrets, settings.stack)
+    return create_app(gateway, models, usage, Readiness(probes), log, options, lifespan)
 
 
 def _last_place(log: RequestLog) -> Callable[[LostSettlement, GatewayError], None]:

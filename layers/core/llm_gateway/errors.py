@@ -11,6 +11,12 @@ GatewayError                                  status  type                    co
 ├── NotFound                                  404     invalid_request_error   not_found
 │   └── ModelNotFound                         404     invalid_request_error   model_not_found
 ├── IdempotencyConflict                       409     invalid_request_error   (given)
+├── RevisionConflict                          409     invalid_request_error   revision_conflict
+├── AlreadyExists                             409     invalid_request_error   already_exists
+├── StillInUse                                409     invalid_request_error   still_in_use
+├── PreconditionFailed                        412     invalid_request_error   precondition_failed
+├── PreconditionRequired                      428     invalid_request_error   precondition_required
+├── ProviderKeyRefused                        422     invalid_request_error   provider_key_refused
 ├── IdempotencyKeyReused                      422     invalid_request_error   idempotency_key_reused
 ├── RateLimited                               429     rate_limit_error        rate_limit_exceeded
 │   └── QuotaExceeded                         429     insufficient_quota      insufficient_quota
@@ -143,6 +149,52 @@ class IdempotencyConflict(GatewayError):
     status = 409
     type = "invalid_request_error"
     code = None
+
+
+class RevisionConflict(GatewayError):
+    """The configuration has been changed since it was read: nothing of this change was made."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "revision_conflict"
+
+
+class AlreadyExists(GatewayError):
+    status = 409
+    type = "invalid_request_error"
+    code = "already_exists"
+
+
+class StillInUse(GatewayError):
+    """What is to be deleted is named by something else."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "still_in_use"
+
+
+class PreconditionFailed(GatewayError):
+    """The resource is not, or no more, the one whose ETag was sent in `If-Match`."""
+
+    status = 412
+    type = "invalid_request_error"
+    code = "precondition_failed"
+
+
+class PreconditionRequired(GatewayError):
+    """A change that could undo somebody else's was sent without `If-Match`: RFC 6585, section 3."""
+
+    status = 428
+    type = "invalid_request_error"
+    code = "precondition_required"
+
+
+class ProviderKeyRefused(GatewayError):
+    """A new key that its provider did not accept when it was tried: the old one stays."""
+
+    status = 422
+    type = "invalid_request_error"
+    code = "provider_key_refused"
 
 
 class IdempotencyKeyReused(GatewayError):

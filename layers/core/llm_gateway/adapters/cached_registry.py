@@ -6,24 +6,25 @@ from typing import Final
 
 from llm_gateway.adapters.read_through import ReadThrough
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.domain.ports import Kind, Registry, RegistryEntry
+from llm_gateway.domain.ports import Kind, Registry, RegistryEntry, RegistryView
+from llm_gateway.errors import Unavailable
 
-_CATALOG: Final = "catalog"
-_KEYS: Final = 10_000
+_CURRENT: Final = "configuration"
 _KEY_STALE_S: Final = 300.0
 _NEGATIVE_TTL_S: Final = 5.0
+_NEVER: Final = float("-inf")
 
 
 class CachedRegistry:
     """`ports.Registry` in front of another; what it writes itself, it sees at once.
 
-    - Catalog: at most `ttl_s` old. In the last third of that it is reloaded in the background while the old one
-      serves. While the store is down the last one serves on, however old: a gateway with yesterday's models beats none.
-    - Keys: at most `ttl_s` old, so a revoked one is refused within it. While the store is down a key that was read in
-      the last 5 minutes is still let in, and no longer: that is how long a key may outlive its revocation at worst,
+    - One revision at a time serves, catalog and keys, and is at most `ttl_s` old: so old a revoked key may be. In the
+      last third of that the store is asked in the background which one is the current one.
+    - While the store is down the last catalog serves on, however old: a gateway with yesterday's models beats none.
+      Keys are let in for 5 minutes, and no longer: that is how long a key may outlive its revocation at worst,
       against every caller being locked out by every short outage.
-    - Unknown keys: remembered for 5 seconds, so that guessing costs few reads and a new key works soon; 10,000 of them
-      at most, apart from the known ones.
+    - For a key that the revision does not know the store is asked again after 5 seconds at the soonest, whoever asks:
+      guessing costs few reads, and a new key works soon.
     """
 
     def __init__(
@@ -37,8 +38,14 @@ class CachedRegistry:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self._registry = registry
-        self._catalog: ReadThrough[Sequence[RegistryEntry]] = ReadThrough(
-            self._load_catalog,
+        self._clock = clock
+        self._key_stale_s = max(key_stale_s, ttl_s)
+        self._negative_ttl_s = min(negative_ttl_s, ttl_s)
+        self._looked = _NEVER
+        self._failed = _NEVER
+        self._generation = 0
+        self._views: ReadThrough[RegistryView] = ReadThrough(
+            self._look,
             what="registry's",
             ttl_s=ttl_s,
             refresh_s=ttl_s * 2 / 3,
@@ -46,43 +53,68 @@ class CachedRegistry:
             clock=clock,
             warn=warn,
         )
-        self._keys: ReadThrough[VirtualKey] = ReadThrough(
-            registry.find_key,
-            what="key",
-            ttl_s=ttl_s,
-            stale_s=max(key_stale_s, ttl_s),
-            negative_ttl_s=min(negative_ttl_s, ttl_s),
-            limit=_KEYS,
-            clock=clock,
-            warn=warn,
-        )
+
+    async def view(self) -> RegistryView:
+        view = await self._views.get(_CURRENT)
+        assert view is not None
+        return view
 
     async def load_catalog(self) -> Sequence[RegistryEntry]:
-        """The same sequence object until it is loaded anew: `is` tells a caller whether to build its catalog again."""
-        entries = await self._catalog.get(_CATALOG)
-        return () if entries is None else entries
+        """The same sequence object until it has changed: `is` tells a caller whether to build its catalog again."""
+        view = await self._views.get(_CURRENT)
+        assert view is not None
+        return view.catalog
+
+    async def find_key(self, key_id: str) -> VirtualKey | None:
+        view = await self._views.get(_CURRENT)
+        if view is None or self._clock() - self._looked >= self._key_stale_s:
+            view = await self._look_again()
+        key = await view.find_key(key_id)
+        if key is None and self._clock() - self._looked >= self._negative_ttl_s:
+            key = await (await self._look_again()).find_key(key_id)
+        return key
 
     async def put_entry(self, entry: RegistryEntry) -> None:
         await self._registry.put_entry(entry)
-        self._catalog.invalidate(_CATALOG)
+        self._forget()
 
     async def delete_entry(self, kind: Kind, name: str) -> None:
         await self._registry.delete_entry(kind, name)
-        self._catalog.invalidate(_CATALOG)
-
-    async def find_key(self, key_id: str) -> VirtualKey | None:
-        return await self._keys.get(key_id)
+        self._forget()
 
     async def put_key(self, key: VirtualKey) -> None:
         await self._registry.put_key(key)
-        self._keys.drop(key.key_id)
+        self._forget()
 
     async def delete_key(self, key_id: str) -> None:
         await self._registry.delete_key(key_id)
-        self._keys.drop(key_id)
+        self._forget()
 
     async def list_keys(self) -> Sequence[VirtualKey]:
         return await self._registry.list_keys()
 
-    async def _load_catalog(self, _name: str) -> Sequence[RegistryEntry]:
-        return await self._registry.load_catalog()
+    def _forget(self) -> None:
+        """No key is let in until the store has been asked; the catalog serves on where it is down."""
+        self._generation += 1
+        self._looked = self._failed = _NEVER
+        self._views.invalidate(_CURRENT)
+
+    async def _look_again(self) -> RegistryView:
+        """Asks the store now. Raises `errors.Unavailable` where it does not answer, or did not 5 seconds ago."""
+        if self._clock() - self._failed < self._negative_ttl_s:
+            raise Unavailable("The gateway's own store does not answer.")
+        view = await self._views.refresh(_CURRENT)
+        assert view is not None
+        return view
+
+    async def _look(self, _name: str) -> RegistryView:
+        generation = self._generation
+        asked = self._clock()
+        try:
+            view = await self._registry.view()
+        except Unavailable:
+            self._failed = self._clock()
+            raise
+        if generation == self._generation:
+            self._looked, self._failed = asked, _NEVER
+        return view

@@ -1,143 +1,184 @@
-"""What operators configure, in DynamoDB.
+"""What operators configure, in DynamoDB, as revisions behind one pointer.
 
 Table: partition key `pk`, sort key `sk` (strings).
 
 | pk | sk | holds |
 |---|---|---|
-| `catalog` | `<kind>#<name>` | one provider, model, price, team or setting; the gateway reads them all with one query |
-| `keys#<0-15>` | `<key id>` | one virtual key |
+| `registry` | `pointer` | which revision is the current one: `revision`, and the `attempt` that wrote it |
+| `revisions` | `<revision>#<attempt>` | the root of a revision: when and by whom, and where its leaves are |
+| `leaf#<attempt>#<bucket>` | `<chunk>` | the entries of one bucket (`registry_tree`) |
+| `audit` | `<Unix milliseconds>#<event id>` | one audit event (`dynamodb_audit`) |
 
-Keys are one item each and not two (a record and an entry in a list): two would need a transaction, or could disagree.
-They are spread over 16 partitions, so that strangers who guess keys cannot exhaust the 3,000 reads a second of the one
-partition that everybody's key is in, and listing is 16 small queries, which only the control plane asks for.
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
+Everything but the pointer is written once and never changed. docs/registry.md has the why.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, Final, cast, get_args
-from zlib import crc32
-
-import orjson
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from llm_gateway.adapters.attributes import Item
 from llm_gateway.adapters.aws_json import AwsJsonClient
+from llm_gateway.adapters.registry_before import BeforeRevisions, entries_before
+from llm_gateway.adapters.registry_items import RegistryItems
+from llm_gateway.adapters.registry_revision import LeafGone, Leaves, Revision
+from llm_gateway.adapters.registry_tree import POINTER, Root, chain, decode_root, pointed, root_key
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.domain.ports import Kind, RegistryEntry
-from llm_gateway.errors import InternalFailure, InvalidRequest
+from llm_gateway.domain.ports import Kind, RegistryEntry, RegistryView
+from llm_gateway.domain.revisions import Change, Delete, Put, RevisionNote, Snapshot
+from llm_gateway.errors import Unavailable
 
-_CATALOG: Final = "catalog"
-_SHARDS: Final = 16
-_ITEM_LIMIT: Final = 400 * 1024
-_ATTRIBUTE_NAMES: Final = len("pk" + "sk" + "document")
-_KINDS: Final = frozenset(get_args(Kind))
-_KEY_FIELDS: Final = frozenset(field.name for field in fields(VirtualKey))
+if TYPE_CHECKING:  # a gateway changes nothing, and does not load what changes are made of
+    from llm_gateway.domain.audit import AuditEvent
+
+_COLLECT_EVERY: Final = 32
+_TRIES: Final = 3
 
 
 class DynamoDBRegistry:
-    """`ports.Registry` on the Registry table.
+    """`ports.Registry` and `ports.RegistryEditor` on the Registry table.
 
-    Reads are consistent: what was put is what is found next. Every method raises `errors.Unavailable`; a document
-    that cannot be read back raises `errors.InternalFailure`, which names it.
+    Reads are consistent: what was put is what is found next. Every method raises `errors.Unavailable`; what cannot be
+    read back raises `errors.InternalFailure`, which names it.
     """
 
-    def __init__(self, aws: AwsJsonClient, table: str) -> None:
-        self._aws = aws
-        self._table = table
+    def __init__(self, aws: AwsJsonClient, table: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._items = RegistryItems(aws, table)
+        self._leaves = Leaves(self._items)
+        self._clock = clock
+        self._held: Revision | None = None
+        self._snapshot: tuple[str, Snapshot] | None = None
+        self._editing = asyncio.Lock()
+
+    async def view(self) -> RegistryView:
+        """One small read where nothing has changed since the last time."""
+        return await self._current() or await BeforeRevisions.read(self._items)
 
     async def load_catalog(self) -> Sequence[RegistryEntry]:
-        return [_entry(item) async for item in self._query(_CATALOG)]
-
-    async def put_entry(self, entry: RegistryEntry) -> None:
-        """Raises `errors.InvalidRequest` for a document past the store's 400 KB."""
-        await self._put(_CATALOG, f"{entry.kind}#{entry.name}", entry.document, f"{entry.kind} {entry.name!r}")
-
-    async def delete_entry(self, kind: Kind, name: str) -> None:
-        await self._delete(_CATALOG, f"{kind}#{name}")
+        return (await self.view()).catalog
 
     async def find_key(self, key_id: str) -> VirtualKey | None:
-        if not key_id:
-            return None
-        answer = await self._aws.call(
-            "GetItem", {"TableName": self._table, "Key": _key(_shard(key_id), key_id), "ConsistentRead": True}
-        )
-        item: Item | None = answer.get("Item")
-        return None if item is None else _virtual_key(item)
-
-    async def put_key(self, key: VirtualKey) -> None:
-        """Raises `errors.InvalidRequest` for a key whose record is past the store's 400 KB."""
-        document = {name: getattr(key, name) for name in _KEY_FIELDS if name != "key_id"}
-        await self._put(_shard(key.key_id), key.key_id, document, f"key {key.name!r}")
-
-    async def delete_key(self, key_id: str) -> None:
-        await self._delete(_shard(key_id), key_id)
+        return await (await self.view()).find_key(key_id)
 
     async def list_keys(self) -> Sequence[VirtualKey]:
         """All of them, by id."""
-        shards = await asyncio.gather(*(self._keys(f"keys#{shard}") for shard in range(_SHARDS)))
-        return sorted((key for shard in shards for key in shard), key=lambda key: key.key_id)
+        return sorted((await self.read()).keys(), key=lambda key: key.key_id)
 
-    async def _keys(self, shard: str) -> list[VirtualKey]:
-        return [_virtual_key(item) async for item in self._query(shard)]
+    async def put_entry(self, entry: RegistryEntry) -> None:
+        """Raises `errors.InvalidRequest` for a document past 400 KB."""
+        await self._edit(Put(entry.kind, entry.name, entry.document))
 
-    async def _query(self, pk: str) -> AsyncIterator[Item]:
-        """Every item of a partition, in the order of `sk`; DynamoDB gives at most 1 MB at a time."""
-        payload: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": pk}},
-            "ConsistentRead": True,
-        }
-        while True:
-            page = await self._aws.call("Query", payload)
-            for item in page["Items"]:
-                yield item
-            last = page.get("LastEvaluatedKey")
-            if not last:
-                return
-            payload["ExclusiveStartKey"] = last
+    async def delete_entry(self, kind: Kind, name: str) -> None:
+        await self._edit(Delete(kind, name))
 
-    async def _put(self, pk: str, sk: str, document: Mapping[str, Any], what: str) -> None:
-        text = orjson.dumps(dict(document))
-        size = _ATTRIBUTE_NAMES + len(pk) + len(sk.encode()) + len(text)
-        if size > _ITEM_LIMIT:
-            raise InvalidRequest(f"{what} takes {size // 1024} KB; the most that can be stored of one is 400 KB.")
-        item = {**_key(pk, sk), "document": {"S": text.decode()}}
-        await self._aws.call("PutItem", {"TableName": self._table, "Item": item})
+    async def put_key(self, key: VirtualKey) -> None:
+        """Raises `errors.InvalidRequest` for a key whose record is past 400 KB."""
+        await self._edit(Put.token(key))
 
-    async def _delete(self, pk: str, sk: str) -> None:
-        await self._aws.call("DeleteItem", {"TableName": self._table, "Key": _key(pk, sk)})
+    async def delete_key(self, key_id: str) -> None:
+        await self._edit(Delete("token", key_id))
 
+    async def _edit(self, change: Change) -> None:
+        from llm_gateway.adapters.registry_edits import commit_edit  # noqa: PLC0415 - as above
 
-def _key(pk: str, sk: str) -> Item:
-    return {"pk": {"S": pk}, "sk": {"S": sk}}
+        await self.view()  # a store that is down says so to all at once, and not to one after another
+        async with self._editing:  # else many edits at once would be each other's conflicts
+            await commit_edit(self, change)
 
+    async def read(self) -> Snapshot:
+        for tries_left in reversed(range(_TRIES)):
+            current = await self._current()
+            if current is None:
+                return Snapshot(0, await entries_before(self._items))
+            if self._snapshot is None or self._snapshot[0] != current.root.attempt:
+                try:
+                    found = await self._leaves.all(list(current.root.leaves.values()))
+                except LeafGone:
+                    if tries_left:
+                        continue
+                    raise
+                entries = {entry: stored for leaf in found for entry, stored in leaf.items()}
+                self._snapshot = current.root.attempt, Snapshot(current.revision, entries)
+            return self._snapshot[1]
+        raise AssertionError
 
-def _shard(key_id: str) -> str:
-    return f"keys#{crc32(key_id.encode()) % _SHARDS}"
+    async def commit(self, changes: Sequence[Change], expected: int, audit: "AuditEvent") -> int:
+        from llm_gateway.adapters.registry_commit import Base, Commits  # noqa: PLC0415 - as above
 
+        current = await self._current()
+        base = (
+            Base(current.revision, current.root.attempt, current.root.leaves)
+            if current is not None
+            else Base(0, "", {}, await entries_before(self._items))
+        )
+        revision = await Commits(self._items, self._leaves, self._clock).commit(changes, expected, audit, base)
+        if revision != expected and revision % _COLLECT_EVERY == 0:
+            try:
+                await self.collect()
+            except Unavailable:
+                return revision  # the change is made; the next collection has as much more to do
+        return revision
 
-def _document(item: Item) -> dict[str, Any]:
-    try:
-        document = orjson.loads(item["document"]["S"])
-    except (KeyError, orjson.JSONDecodeError) as error:
-        raise InternalFailure(f"The registry holds no readable document at {item['sk']['S']!r}.") from error
-    if not isinstance(document, dict):
-        raise InternalFailure(f"The registry's document at {item['sk']['S']!r} is no object.")
-    return document
+    async def revisions(self, limit: int, before: int | None = None) -> Sequence[RevisionNote]:
+        known = [root for root in await self._chain() if before is None or root.revision < before]
+        return [root.note() for root in known[:limit]]
 
+    async def read_revision(self, revision: int) -> Snapshot | None:
+        wanted = next((root for root in await self._chain() if root.revision == revision), None)
+        item = None if wanted is None else await self._items.get(root_key(revision, wanted.attempt))
+        if item is None:
+            return await self.read() if revision == 0 and await self._current() is None else None
+        try:
+            found = await self._leaves.read(list(decode_root(item).leaves.values()))
+        except LeafGone:
+            return None
+        return Snapshot(revision, {entry: stored for leaf in found.values() for entry, stored in leaf.items()})
 
-def _entry(item: Item) -> RegistryEntry:
-    kind, _, name = item["sk"]["S"].partition("#")
-    if kind not in _KINDS:
-        raise InternalFailure(f"The registry holds an entry of an unknown kind: {kind!r}.")
-    return RegistryEntry(cast("Kind", kind), name, _document(item))
+    async def collect(self) -> int:
+        """Removes what no revision worth keeping needs, a day after it was last needed; of how many."""
+        from llm_gateway.adapters.registry_garbage import Garbage  # noqa: PLC0415 - as above
 
+        return await Garbage(self._items, self._clock).collect()
 
-def _virtual_key(item: Item) -> VirtualKey:
-    """Fields that a later version added are passed over; those it has not are the defaults."""
-    document = {name: value for name, value in _document(item).items() if name in _KEY_FIELDS}
-    for patterns in ("models", "providers"):
-        document[patterns] = None if document.get(patterns) is None else tuple(document[patterns])
-    return VirtualKey(key_id=item["sk"]["S"], **{name: value for name, value in document.items() if name != "key_id"})
+    async def _chain(self) -> list[Root]:
+        pointer = pointed(await self._items.get(POINTER))
+        if pointer is None:
+            return []
+        roots = [
+            decode_root(item)
+            async for item in self._items.query(
+                "revisions",
+                ProjectionExpression="pk, sk, #parent, #at, #actor, #action, #event",
+                ExpressionAttributeNames={f"#{name}": name for name in ("parent", "at", "actor", "action", "event")},
+            )
+        ]
+        return chain(roots, pointer.attempt)
+
+    async def _current(self) -> Revision | None:
+        """What the pointer names; None where there is none yet."""
+        for tries_left in reversed(range(_TRIES)):
+            pointer = pointed(await self._items.get(POINTER))
+            if pointer is None:
+                return None
+            held = self._held
+            if held is not None and held.root.attempt == pointer.attempt:
+                return held
+            try:
+                return await self._read(await self._root(pointer.revision, pointer.attempt), held)
+            except LeafGone:  # many revisions were made since the pointer was read
+                if not tries_left:
+                    raise
+        raise AssertionError
+
+    async def _root(self, revision: int, attempt: str) -> Root:
+        item: Item | None = await self._items.get(root_key(revision, attempt))
+        if item is None:
+            raise LeafGone(f"The configuration's revision {revision} is not there any more.")
+        return decode_root(item)
+
+    async def _read(self, root: Root, before: Revision | None) -> Revision:
+        read = await Revision.read(root, self._leaves, before)
+        if self._held is None or self._held.revision <= read.revision:
+            self._held = read
+            self._leaves.retain(root.leaves.values())
+        return read

@@ -1,16 +1,35 @@
 """The ports without AWS, for tests: the contract suite holds these and the real ones to the same semantics."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
+from uuid import uuid4
 
+from llm_gateway.adapters.memory_audit import MemoryAuditTrail
+from llm_gateway.adapters.registry_edits import commit_edit, conflict_message
+from llm_gateway.adapters.secret_words import NO_SECRET, NOT_STAGED
+from llm_gateway.domain.audit import AuditEvent, audit_change
 from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.listing import Position, RequestPage, Wanted
-from llm_gateway.domain.ports import AnswerClaim, AnswerEntry, KeptAnswer, Kind, RegistryEntry
+from llm_gateway.domain.ports import AnswerClaim, AnswerEntry, KeptAnswer, Kind, RegistryEntry, RegistryView, SecretNote
+from llm_gateway.domain.revisions import (
+    Change,
+    Delete,
+    Put,
+    RevisionNote,
+    Snapshot,
+    StoredEntry,
+    changed,
+    check_size,
+    effective,
+    etag_of,
+    virtual_key,
+)
 from llm_gateway.domain.usage import RequestRecord
-from llm_gateway.errors import InternalFailure
+from llm_gateway.errors import InternalFailure, NotFound, RevisionConflict
 
 
 class MemoryLedger:
@@ -75,45 +94,188 @@ class MemoryLostSettlements:
 
 
 class MemoryRegistry:
-    """`ports.Registry` in dictionaries."""
+    """`ports.Registry` and `ports.RegistryEditor` in a list of snapshots; `audit` has the events of its commits."""
 
-    def __init__(self, entries: Sequence[RegistryEntry] = (), keys: Sequence[VirtualKey] = ()) -> None:
-        self._entries = {(entry.kind, entry.name): deepcopy(entry) for entry in entries}
-        self._keys = {key.key_id: deepcopy(key) for key in keys}
+    def __init__(
+        self,
+        entries: Sequence[RegistryEntry] = (),
+        keys: Sequence[VirtualKey] = (),
+        *,
+        audit: MemoryAuditTrail | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        first = [*(Put(each.kind, each.name, each.document) for each in entries), *(Put.token(key) for key in keys)]
+        stored = {
+            (each.kind, each.name): StoredEntry(deepcopy(each.document), etag_of(0), None, None) for each in first
+        }
+        self._snapshots = [Snapshot(0, stored)]
+        self._notes: list[RevisionNote] = []
+        self._views: dict[int, _MemoryView] = {}
+        self._clock = clock
+        self.audit = audit or MemoryAuditTrail()
+
+    async def view(self) -> RegistryView:
+        current = self._snapshots[-1]
+        view = self._views.get(current.revision)
+        if view is None:
+            view = _MemoryView(current, *self._views.values())
+            self._views = {current.revision: view}
+        return view
 
     async def load_catalog(self) -> Sequence[RegistryEntry]:
-        return [deepcopy(entry) for _, entry in sorted(self._entries.items(), key=lambda pair: pair[0])]
-
-    async def put_entry(self, entry: RegistryEntry) -> None:
-        self._entries[entry.kind, entry.name] = deepcopy(entry)
-
-    async def delete_entry(self, kind: Kind, name: str) -> None:
-        self._entries.pop((kind, name), None)
+        return deepcopy((await self.view()).catalog)
 
     async def find_key(self, key_id: str) -> VirtualKey | None:
-        return deepcopy(self._keys.get(key_id))
-
-    async def put_key(self, key: VirtualKey) -> None:
-        self._keys[key.key_id] = deepcopy(key)
-
-    async def delete_key(self, key_id: str) -> None:
-        self._keys.pop(key_id, None)
+        return await (await self.view()).find_key(key_id)
 
     async def list_keys(self) -> Sequence[VirtualKey]:
-        return [deepcopy(self._keys[key_id]) for key_id in sorted(self._keys)]
+        return sorted(self._snapshots[-1].keys(), key=lambda key: key.key_id)
+
+    async def put_entry(self, entry: RegistryEntry) -> None:
+        await commit_edit(self, Put(entry.kind, entry.name, entry.document))
+
+    async def delete_entry(self, kind: Kind, name: str) -> None:
+        await commit_edit(self, Delete(kind, name))
+
+    async def put_key(self, key: VirtualKey) -> None:
+        await commit_edit(self, Put.token(key))
+
+    async def delete_key(self, key_id: str) -> None:
+        await commit_edit(self, Delete("token", key_id))
+
+    async def read(self) -> Snapshot:
+        return self._snapshots[-1]
+
+    async def commit(self, changes: Sequence[Change], expected: int, audit: AuditEvent) -> int:
+        current = self._snapshots[-1]
+        if current.revision != expected:
+            raise RevisionConflict(conflict_message(expected, current.revision))
+        for change in changes:
+            if isinstance(change, Put):
+                check_size(change)
+        now = int(self._clock())
+        made = effective(deepcopy(list(changes)), current.entries)
+        told = [audit_change(entry, current.entries.get(entry), change) for entry, change in made.items()]
+        revision = expected + 1 if made else expected
+        await self.audit.record(replace(audit, outcome="done", revision=revision, changes=told))
+        if made:
+            self._snapshots.append(Snapshot(revision, changed(current.entries, made, revision, now)))
+            self._notes.append(RevisionNote(revision, now, audit.actor, audit.action, audit.event_id))
+        return revision
+
+    async def revisions(self, limit: int, before: int | None = None) -> Sequence[RevisionNote]:
+        notes = [note for note in reversed(self._notes) if before is None or note.revision < before]
+        return notes[:limit]
+
+    async def read_revision(self, revision: int) -> Snapshot | None:
+        return self._snapshots[revision] if 0 <= revision < len(self._snapshots) else None
+
+
+class _MemoryView:
+    def __init__(self, snapshot: Snapshot, *before: "_MemoryView") -> None:
+        self._snapshot = snapshot
+        self._keys: dict[str, VirtualKey] = {}
+        catalog = [
+            RegistryEntry(kind, name, each.document)
+            for (kind, name), each in sorted(snapshot.entries.items(), key=lambda pair: pair[0])
+            if kind != "token"
+        ]
+        same = next((view.catalog for view in before if view.catalog == catalog), None)
+        self.catalog: Sequence[RegistryEntry] = catalog if same is None else same
+
+    @property
+    def revision(self) -> int:
+        return self._snapshot.revision
+
+    async def find_key(self, key_id: str) -> VirtualKey | None:
+        stored = self._snapshot.entries.get(("token", key_id))
+        if stored is not None and key_id not in self._keys:
+            self._keys[key_id] = virtual_key(key_id, stored.document)
+        return self._keys.get(key_id)
+
+
+@dataclass(slots=True)
+class _Secret:
+    """`versions` by id; a secret that was deleted keeps none."""
+
+    current: str
+    versions: dict[str, str] = field(repr=False)
+    created_at: int
+    changed_at: int
+    staged: str | None = None
+    rotate_after: int | None = None
 
 
 class MemorySecrets:
-    """`ports.SecretStore` in a dictionary, which is in no repr."""
+    """`ports.SecretStore` and `ports.SecretWriter` in a dictionary, which is in no repr."""
 
-    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
-        self._secrets = dict(secrets or {})
+    def __init__(self, secrets: Mapping[str, str] | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._secrets: dict[str, _Secret] = {}
+        for name, text in (secrets or {}).items():
+            self.put(name, text)
 
     async def get_secret(self, name: str) -> str | None:
-        return self._secrets.get(name)
+        secret = self._secrets.get(name)
+        return None if secret is None else secret.versions[secret.current]
 
-    def put(self, name: str, secret: str) -> None:
-        self._secrets[name] = secret
+    def put(self, name: str, secret: str) -> str:
+        version, now = uuid4().hex, int(self._clock())
+        before = self._secrets.get(name)
+        created = now if before is None else before.created_at
+        self._secrets[name] = _Secret(version, {version: secret}, created, now)
+        return version
+
+    async def put_secret(self, name: str, text: str) -> str:
+        return self.put(name, text)
+
+    async def stage(self, name: str, text: str) -> str:
+        secret = self._there(name)
+        if secret.staged is not None:
+            del secret.versions[secret.staged]
+        secret.staged = uuid4().hex
+        secret.versions[secret.staged] = text
+        return secret.staged
+
+    async def read_staged(self, name: str, version: str) -> str | None:
+        secret = self._secrets.get(name)
+        return secret.versions[version] if secret is not None and secret.staged == version else None
+
+    async def promote(self, name: str, version: str) -> None:
+        secret = self._there(name)
+        if version == secret.current:
+            return
+        if version != secret.staged:
+            raise NotFound(NOT_STAGED)
+        self._secrets[name] = _Secret(
+            version, {version: secret.versions[version]}, secret.created_at, int(self._clock())
+        )
+
+    async def discard(self, name: str, version: str) -> None:
+        secret = self._secrets.get(name)
+        if secret is not None and secret.staged == version:
+            secret.staged = None
+            del secret.versions[version]
+
+    async def delete_secret(self, name: str) -> bool:
+        return self._secrets.pop(name, None) is not None
+
+    async def describe(self, name: str) -> SecretNote | None:
+        secret = self._secrets.get(name)
+        if secret is None:
+            return None
+        return SecretNote(
+            name, secret.created_at, secret.changed_at, secret.current, secret.staged, secret.rotate_after
+        )
+
+    async def schedule_rotation(self, name: str, at: int | None) -> None:
+        self._there(name).rotate_after = at
+
+    def _there(self, name: str) -> _Secret:
+        secret = self._secrets.get(name)
+        if secret is None:
+            raise NotFound(NO_SECRET)
+        return secret
 
 
 class MemoryAnswers:

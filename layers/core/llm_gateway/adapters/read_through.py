@@ -96,6 +96,10 @@ class ReadThrough(Generic[T]):
             return held.value
         return await self._reload(name, held)
 
+    async def refresh(self, name: str) -> T | None:
+        """Asks the store now; what is held serves all others meanwhile. Raises `errors.Unavailable`."""
+        return await self._flight.run(name, lambda: self._load(name))
+
     def invalidate(self, name: str) -> None:
         """The next `get` asks the store; what is held serves on only if the store is down."""
         self._generation += 1

@@ -26,15 +26,20 @@ class SecretsManagerStore:
         try:
             answer = await self._aws.call("GetSecretValue", {"SecretId": name, "VersionStage": "AWSCURRENT"})
         except AwsError as error:
-            if error.aws_code == "ResourceNotFoundException" or _is_being_deleted(error):
+            if error.aws_code == "ResourceNotFoundException" or is_being_deleted(error):
                 return None
             raise
-        return _key_in(_text(answer))
+        return key_in_answer(answer)
 
 
-def _is_being_deleted(error: AwsError) -> bool:
+def is_being_deleted(error: AwsError) -> bool:
     # The code alone may mean other things. AWS says "marked for deletion" or "scheduled for deletion", moto "deleted".
     return error.aws_code == "InvalidRequestException" and "delet" in error.aws_message
+
+
+def key_in_answer(answer: dict[str, Any]) -> str | None:
+    """The key in an answer of `GetSecretValue`; None for an empty one."""
+    return _key_in(_text(answer))
 
 
 def _text(answer: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
 from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.pipeline.models import ModelList
+from llm_gateway.pipeline.readiness import Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,13 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(
-    gateway: Gateway, models: ModelList, usage: UsageRoutes, log: RequestLog, options: ApiOptions, lifespan: Lifespan
+    gateway: Gateway,
+    models: ModelList,
+    usage: UsageRoutes,
+    readiness: Readiness,
+    log: RequestLog,
+    options: ApiOptions,
+    lifespan: Lifespan,
 ) -> ASGIApp:
     """`lifespan` is left when the process ends, which is when connections are closed."""
     app = FastAPI(
@@ -54,7 +61,7 @@ def create_app(
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation extends it
     add_data_plane(app, gateway, log)
-    add_readings(app, gateway.auth, models)
+    add_readings(app, gateway.auth, models, readiness)
     add_usage(app, usage)
     app.add_exception_handler(GatewayError, render_gateway_error)
     app.add_exception_handler(HTTPException, render_http_exception)

@@ -111,3 +111,53 @@ MODERATIONS = _operation(
         "input": {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1}]},
     },
 )
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"200": {"description": description, "content": {"application/json": {"schema": schema}}}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return _object(object={"const": "list"}, data={"type": "array", "items": items})
+
+
+_TEXT = {"type": "string"}
+_MODEL = _object(id=_TEXT, object={"const": "model"}, created={"type": "integer"}, owned_by=_TEXT)
+_DEPLOYMENT = _object(provider=_TEXT, model=_TEXT, region={"type": ["string", "null"]})
+_AVAILABLE = _object(
+    id=_TEXT,
+    object={"const": "model"},
+    alias={"type": "boolean"},
+    deployments={"type": "array", "minItems": 1, "items": _DEPLOYMENT},
+)
+_CHECKS = {"type": "object", "additionalProperties": {"enum": ["ok", "unreachable"]}}
+
+MODELS = reading("The models that this key can call", statuses=("401", "503"))
+MODELS["responses"].update(_answer("OpenAI's model objects", _list(_MODEL)))
+MODEL = reading("One of them", "model", statuses=("400", "401", "404", "503"))
+# With nothing behind `models/` it is the list.
+MODEL["responses"].update(_answer("OpenAI's model object", {"anyOf": [_MODEL, _list(_MODEL)]}))
+AVAILABLE = reading("What this key may use now, and who would serve it", statuses=("401", "503"))
+AVAILABLE["responses"].update(_answer("Aliases first", _list(_AVAILABLE)))
+HEALTH: dict[str, Any] = {
+    "summary": "Whether the process lives",
+    "responses": _answer("It does", _object(status={"const": "ok"})),
+}
+READY: dict[str, Any] = {
+    "summary": "Whether registry, ledger and secrets can be reached",
+    "responses": {
+        **_answer("They can", _object(status={"const": "ready"}, checks=_CHECKS)),
+        "503": {
+            "description": "Not all of them: the error names which",
+            "content": {
+                "application/json": {
+                    "schema": {"allOf": [_ENVELOPE, _object(status={"const": "not ready"}, checks=_CHECKS)]}
+                }
+            },
+        },
+    },
+}

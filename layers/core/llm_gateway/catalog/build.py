@@ -103,6 +103,9 @@ def _provider(name: str, document: Document | None, environment: Mapping[str, st
         display_name=given.get("display_name", str, row.display_name),
         enabled=given.get("enabled", bool, default=True),
         price_as=given.get("price_as", str, row.price_as or (row.name if like else None)),
+        switched_off=frozenset(
+            model for model, each in given.table("models").fields.items() if each.get("enabled") is False
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import (
     Strict,
     StrictBool,
     Tag,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
@@ -173,14 +174,18 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
-Money = Annotated[str, BeforeValidator(_money)]
+Money = Annotated[
+    str, BeforeValidator(_money), WithJsonSchema({"type": ["string", "integer"], "examples": ["0.10"], "minimum": 0})
+]
 Text = Annotated[str, AfterValidator(_plain_text)]
 Name = Annotated[Text, AfterValidator(_short)]
 BaseUrl = Annotated[str, AfterValidator(_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000_000, strict=True)]
-Share = Annotated[str, BeforeValidator(_share)]
+Share = Annotated[
+    str, BeforeValidator(_share), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 10})
+]
 Zone = Annotated[str, AfterValidator(_zone_name)]
 
 
@@ -206,6 +211,17 @@ class QuirksTable(Table):
     free: list[Literal["moderations"]] | None = None
 
 
+class ProviderModelTable(Table):
+    """What an operator says of one model at a provider; its price is in `prices`."""
+
+    display_name: Text | None = None
+    model_type: Literal["chat", "embedding", "moderation"] | None = None
+    context_window: Count | None = None
+    max_tokens: Count | None = None
+    capabilities: Annotated[list[Name], Field(max_length=32)] | None = None
+    enabled: StrictBool = True
+
+
 class ProviderTable(Table):
     like: str | None = None
     dialect: Dialect | None = None
@@ -220,8 +236,10 @@ class ProviderTable(Table):
     ) = None
     quirks: QuirksTable | None = None
     display_name: Text | None = None
+    description: Text | None = None
     enabled: StrictBool = True
     price_as: str | None = None
+    models: dict[Name, ProviderModelTable] | None = None
 
 
 class LimitsTable(Table):
@@ -288,7 +306,11 @@ class BudgetTable(Table):
     period: Period
     zone: Zone = "UTC"
     hard: StrictBool = True
-    alerts: Annotated[list[Share], AfterValidator(_in_order)] = ["0.5", "0.8", "1"]
+    alerts: Annotated[list[Share], AfterValidator(_in_order), Field(json_schema_extra={"default": [0.5, 0.8, 1]})] = [
+        "0.5",
+        "0.8",
+        "1",
+    ]
 
 
 ONE_BUDGET, BUDGETS = "(budget)", "(budgets)"

@@ -13,6 +13,7 @@ from llm_gateway.catalog.schema import (
     TABLES,
     GatewayFile,
     PriceChangesTable,
+    ProviderModelTable,
     Table,
     TeamProviderTable,
 )
@@ -84,6 +85,8 @@ def table_at(path: Sequence[str | int]) -> type[Table]:
         return GatewayFile
     if len(names) <= 2 and names[0] in ENTRIES:
         return ENTRIES[names[0]]
+    if names[0] == "providers" and names[2:3] == ["models"]:
+        return ProviderModelTable
     if names[0] == "teams" and names[2:3] == ["providers"]:
         return TeamProviderTable
     if names[0] == "prices" and names[2:3] == ["service_tiers"]:

@@ -71,6 +71,8 @@ class Provider:
     enabled: bool = True
     price_as: str | None = None
     """The price book's name for this vendor, where it differs."""
+    switched_off: frozenset[str] = frozenset()
+    """Models of it that the operator lets nobody call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,17 @@
 
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["admin", "team-admin", "caller"]
+KeyState = Literal["active", "rotated", "disabled", "expired"]
+
+
+def new_token() -> str:
+    """A caller's key: 256 random bits."""
+    return f"sk-{secrets.token_urlsafe(32)}"
 
 
 def lookup_id(token: str) -> str:
@@ -49,3 +56,11 @@ class VirtualKey:
     def matches(self, token: str) -> bool:
         """Whether `token` is this key; takes the same time however much of it agrees."""
         return hmac.compare_digest(self.key_hash, hash_key(token))
+
+    def state(self, now: float) -> KeyState:
+        """What it is good for; a rotated one is so until its overlap ends."""
+        if not self.enabled:
+            return "disabled"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "expired"
+        return "rotated" if self.rotated else "active"

@@ -11,8 +11,10 @@ from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold
 from llm_gateway.domain.usage import RequestRecord
 
-if TYPE_CHECKING:  # a gateway that is never asked for usage does not load what it is made of
+if TYPE_CHECKING:  # a gateway that is never asked for usage, and changes nothing, does not load what they are made of
+    from llm_gateway.domain.audit import AuditEvent, AuditFilter, AuditPage, AuditPosition
     from llm_gateway.domain.listing import Position, RequestPage, Wanted
+    from llm_gateway.domain.revisions import Change, RevisionNote, Snapshot
     from llm_gateway.domain.totals import Dimension, Group, Row, Totals
 
 Kind = Literal["settings", "provider", "model", "price", "organisation", "team", "user", "key"]
@@ -30,8 +32,31 @@ class RegistryEntry:
     document: Mapping[str, Any]
 
 
+class RegistryView(Protocol):
+    """One revision of the registry as a gateway reads it: never a part of another one."""
+
+    @property
+    def revision(self) -> int: ...
+
+    @property
+    def catalog(self) -> Sequence[RegistryEntry]:
+        """By kind and name. The very same sequence in every view between which nothing of it changed."""
+        ...
+
+    async def find_key(self, key_id: str) -> VirtualKey | None:
+        """Raises `errors.Unavailable` when the store cannot be reached."""
+        ...
+
+
 class Registry(Protocol):
-    """What operators configure. Every method raises `errors.Unavailable` when the store cannot be reached."""
+    """What operators configure. Every method raises `errors.Unavailable` when the store cannot be reached.
+
+    A `put` or `delete` is a revision of its own.
+    """
+
+    async def view(self) -> RegistryView:
+        """The current revision."""
+        ...
 
     async def load_catalog(self) -> Sequence[RegistryEntry]: ...
 
@@ -46,6 +71,43 @@ class Registry(Protocol):
     async def delete_key(self, key_id: str) -> None: ...
 
     async def list_keys(self) -> Sequence[VirtualKey]: ...
+
+
+class RegistryEditor(Registry, Protocol):
+    """The registry as whoever changes it sees it. Every method raises `errors.Unavailable`."""
+
+    async def read(self) -> "Snapshot":
+        """The current revision, whole."""
+        ...
+
+    async def commit(self, changes: "Sequence[Change]", expected: int, audit: "AuditEvent") -> int:
+        """Makes all of the changes or none, and the audit event with them; the revision's number.
+
+        The event's outcome, revision and changes are filled in here. Where nothing changes there is no new revision,
+        and the event is recorded all the same. Raises `errors.RevisionConflict` where the current revision is not the
+        expected one (nothing is written, the event neither), and `errors.InvalidRequest` for an entry of over 400 KB.
+        """
+        ...
+
+    async def revisions(self, limit: int, before: int | None = None) -> "Sequence[RevisionNote]":
+        """The latest ones, newest first, or those before a number. Older ones than the kept ones are gone."""
+        ...
+
+    async def read_revision(self, revision: int) -> "Snapshot | None":
+        """An earlier one, whole. None where it is not kept, or never was."""
+        ...
+
+
+class AuditTrail(Protocol):
+    """Who changed what, for good. Every method raises `errors.Unavailable`."""
+
+    async def record(self, event: "AuditEvent") -> None:
+        """Of what changed no entry of the registry: a secret, or a refused attempt. Harmless when repeated."""
+        ...
+
+    async def page(self, wanted: "AuditFilter", after: "AuditPosition | None", limit: int) -> "AuditPage":
+        """At most `limit` events, newest first, from behind `after` on."""
+        ...
 
 
 class Ledger(Protocol):
@@ -271,6 +333,61 @@ class SecretStore(Protocol):
 
     async def get_secret(self, name: str) -> str | None:
         """The secret's text, or None where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SecretNote:
+    """What may be said of a secret: everything but its value. Times are Unix seconds."""
+
+    name: str
+    created_at: int | None
+    changed_at: int | None
+    current: str
+    """The version that `get_secret` gives."""
+    staged: str | None
+    """The one that waits to take its place."""
+    rotate_after: int | None
+    """When somebody wanted it replaced."""
+
+
+class SecretWriter(Protocol):
+    """Provider keys, as whoever sets them sees them. Names are whole. No text is in any exception.
+
+    Every method raises `errors.Unavailable`. All but `describe` and `read_staged` may be repeated.
+    """
+
+    async def put_secret(self, name: str, text: str) -> str:
+        """Makes it the current version at once, whether there is a secret or not, and ends what was staged; its id."""
+        ...
+
+    async def stage(self, name: str, text: str) -> str:
+        """A version that nobody is given yet; its id. One that was staged before is discarded.
+
+        Raises `errors.NotFound` where there is no secret: the first key is `put_secret`.
+        """
+        ...
+
+    async def read_staged(self, name: str, version: str) -> str | None:
+        """Its text, to be tried out. None where it is not staged any more."""
+        ...
+
+    async def promote(self, name: str, version: str) -> None:
+        """Makes the staged version the current one. Raises `errors.NotFound` where it is not staged any more."""
+        ...
+
+    async def discard(self, name: str, version: str) -> None:
+        """Forgets a staged version; one that is current, or gone, stays as it is."""
+        ...
+
+    async def delete_secret(self, name: str) -> bool:
+        """False where there was none. It can be restored for seven days, by hand; `put_secret` does that too."""
+        ...
+
+    async def describe(self, name: str) -> SecretNote | None: ...
+
+    async def schedule_rotation(self, name: str, at: int | None) -> None:
+        """Notes when it is to be replaced (Unix seconds); None takes the note away. Raises `errors.NotFound`."""
         ...
 
 

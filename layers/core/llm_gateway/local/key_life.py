@@ -6,17 +6,13 @@ within 30 seconds: that long a gateway may remember a key. Every function raises
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from llm_gateway.catalog.config import PendingKey
 from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.catalog.providers import canonical, provider_rows
-from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
+from llm_gateway.domain.identity import KeyState, VirtualKey, hash_key, lookup_id, new_token
 from llm_gateway.domain.ports import Registry
 from llm_gateway.local.place import StackError
-from llm_gateway.local.seed import new_token
-
-State = Literal["active", "rotated", "disabled", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ async def rotate_key(registry: Registry, name: str, overlap_s: int, now: float) 
     token, ends_at = new_token(), int(now) + overlap_s
     await registry.put_key(replace(current, key_id=lookup_id(token), key_hash=hash_key(token), enabled=True))
     for one in known:
-        if one.rotated and state_of(one, now) == "expired":
+        if one.rotated and one.state(now) == "expired":
             await registry.delete_key(one.key_id)
             continue
         end = ends_at if one.enabled else int(now)
@@ -78,20 +74,11 @@ async def switch_key(registry: Registry, name: str, *, enabled: bool) -> None:
             await registry.put_key(replace(one, enabled=enabled))
 
 
-async def list_keys(registry: Registry, now: float) -> Sequence[tuple[VirtualKey, State]]:
+async def list_keys(registry: Registry, now: float) -> Sequence[tuple[VirtualKey, KeyState]]:
     """All keys by name, but those whose overlap is over."""
-    found = [(one, state_of(one, now)) for one in await registry.list_keys()]
+    found = [(one, one.state(now)) for one in await registry.list_keys()]
     shown = [(one, state) for one, state in found if not (one.rotated and state != "rotated")]
     return sorted(shown, key=lambda each: (each[0].name, each[0].rotated, each[0].expires_at or 0))
-
-
-def state_of(key: VirtualKey, now: float) -> State:
-    """What it is good for; a rotated one is so until its overlap ends."""
-    if not key.enabled:
-        return "disabled"
-    if key.expires_at is not None and key.expires_at <= now:
-        return "expired"
-    return "rotated" if key.rotated else "active"
 
 
 async def _named(registry: Registry, name: str) -> list[VirtualKey]:

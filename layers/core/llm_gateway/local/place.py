@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
-from llm_gateway.domain.ports import Registry
+from llm_gateway.domain.ports import RegistryEditor
 from llm_gateway.local.embedded_address import LOCK_FILE, STATE_FILE, EmbeddedAddress, is_locked
 from llm_gateway.local.run import given_credentials, read_settings
 from llm_gateway.settings import Settings
@@ -57,7 +57,7 @@ def _placed(settings: Settings, credentials: AwsCredentials, endpoint_url: str) 
     )
 
 
-async def with_registry(place: Place, work: Callable[[Registry], Awaitable[_Result]]) -> _Result:
+async def with_registry(place: Place, work: Callable[[RegistryEditor], Awaitable[_Result]]) -> _Result:
     """What `work` makes of the registry. Raises `errors.Unavailable`, and what `work` raises."""
     return await with_dynamodb(place, lambda dynamodb: work(DynamoDBRegistry(dynamodb, place.table)))
 

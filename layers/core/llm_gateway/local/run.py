@@ -130,7 +130,7 @@ def fill(setup: Setup, settings: Settings, endpoint: Endpoint) -> list[tuple[str
     from botocore.exceptions import BotoCoreError, ClientError
 
     from llm_gateway.catalog.config import parse_config
-    from llm_gateway.errors import Unavailable
+    from llm_gateway.errors import GatewayError
     from llm_gateway.local.seed import client, seed_secrets, seeded_keys
     from llm_gateway.local.tables import create_tables
 
@@ -140,7 +140,7 @@ def fill(setup: Setup, settings: Settings, endpoint: Endpoint) -> list[tuple[str
         secrets = client("secretsmanager", settings, endpoint.credentials)
         seed_secrets(secrets, settings.stack, seeded_keys(config, settings.stack, setup.environ))
         return asyncio.run(fill_registry(setup, settings, endpoint))
-    except (BotoCoreError, ClientError, Unavailable) as error:
+    except (BotoCoreError, ClientError, GatewayError) as error:
         raise CannotRun(f"the AWS at {endpoint.url} cannot be used: {error}") from error
 
 
@@ -196,7 +196,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def take_port(port: int) -> socket.socket:
     """The listening socket on loopback; `port` 0 takes a free one. Raises `CannotRun` where the port is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no Nagle then
     # A port in TIME_WAIT after the last run is free; one that another process listens on is not.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -264,6 +264,8 @@ def embedded_endpoint(found: EmbeddedAws | Starting) -> Endpoint:
 
 def gateway_builder() -> BuildApp:
     """Imports the gateway, which takes about as long as the embedded AWS takes to come up beside it."""
-    from llm_gateway.bootstrap import build_app
+    import llm_gateway.bootstrap
+    import llm_gateway.bootstrap_admin  # noqa: F401 - both are loaded here, and used once the stores are there
+    from llm_gateway.local.planes import both_planes
 
-    return lambda settings, credentials: build_app(settings, aws_credentials=credentials, scan_usage=True)
+    return both_planes

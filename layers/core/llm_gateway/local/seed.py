@@ -3,13 +3,15 @@
 All of it goes through the same API as in a deployed stack, so nothing later needs to know that it is local.
 """
 
-import secrets as randomness
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from llm_gateway.adapters.registry_edits import command_event
 from llm_gateway.catalog.config import GatewayConfig, PendingKey, entries, keys, pending_keys
-from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
-from llm_gateway.domain.ports import Registry, RegistryEntry
+from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id, new_token
+from llm_gateway.domain.ports import RegistryEditor, RegistryEntry
+from llm_gateway.domain.revisions import Change, Delete, Put, Snapshot
+from llm_gateway.errors import RevisionConflict
 from llm_gateway.pipeline.key_secret import team_secret_name
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.credentials import AwsCredentials
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.type_defs import TagTypeDef
 
 LOCAL_KEY_NAME = "local"
+_TRIES: Final = 5
 SEEDED: "TagTypeDef" = {"Key": "llm-gateway:from", "Value": "environment"}
 
 
@@ -66,37 +69,45 @@ def seed_secrets(client: "SecretsManagerClient", stack: str, keys: Mapping[str, 
             client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 
-async def seed_registry(registry: Registry, token: str, config: GatewayConfig | None) -> list[tuple[str, str]]:
+async def seed_registry(registry: RegistryEditor, token: str, config: GatewayConfig | None) -> list[tuple[str, str]]:
     """Makes the registry hold the local key and exactly what the file says; without a file the rest stays as it was.
 
-    New things come before old ones go, so that a crash between leaves too much rather than too little. Returns the
-    keys made for names without one, as (name, key): they are shown once. Raises `errors.Unavailable`.
+    All of it or nothing, in one revision. Returns the keys made for names without one, as (name, key): they are shown
+    once. Raises `errors.Unavailable`, and `errors.RevisionConflict` where others change it all the time.
     """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return await _seed(registry, token, config)
+        except RevisionConflict:
+            if not tries_left:
+                raise
+    raise AssertionError
+
+
+async def _seed(registry: RegistryEditor, token: str, config: GatewayConfig | None) -> list[tuple[str, str]]:
     key = local_key(token)
-    known = await registry.list_keys()
+    now = await registry.read()
+    known = list(now.keys())
     # The key of an earlier run with another GATEWAY_API_KEY must not open the door any more.
     stale = {one.key_id for one in known if one.name == LOCAL_KEY_NAME and one.role == "admin"}
     made: list[tuple[str, str]] = []
+    changes: list[Change] = []
     if config is not None:
-        await put_entries(registry, entries(config))
+        changes += exactly(entries(config), now)
         given = [configured for _, configured in keys(config)]
         issued, made = issue(pending_keys(config), [one for one in known if one.key_id not in stale])
-        for one in (*given, *issued):
-            await registry.put_key(one)
+        changes += [Put.token(one) for one in (*given, *issued)]
         stale = {one.key_id for one in known} - {one.key_id for one in (*given, *issued)}
-    await registry.put_key(key)
-    for key_id in stale - {key.key_id}:
-        await registry.delete_key(key_id)
+    changes += [Put.token(key), *(Delete("token", key_id) for key_id in stale - {key.key_id})]
+    await registry.commit(changes, now.revision, command_event("config.seed"))
     return made
 
 
-async def put_entries(registry: Registry, wanted: Sequence[RegistryEntry]) -> None:
-    for entry in wanted:
-        await registry.put_entry(entry)
+def exactly(wanted: Sequence[RegistryEntry], now: Snapshot) -> list[Change]:
+    """What makes the catalog these entries; virtual keys stay as they are."""
     names = {(entry.kind, entry.name) for entry in wanted}
-    for entry in await registry.load_catalog():
-        if (entry.kind, entry.name) not in names:
-            await registry.delete_entry(entry.kind, entry.name)
+    gone = [Delete(kind, name) for kind, name in now.entries if kind != "token" and (kind, name) not in names]
+    return [*(Put(entry.kind, entry.name, entry.document) for entry in wanted), *gone]
 
 
 def issue(pending: Iterable[PendingKey], known: Sequence[VirtualKey]) -> tuple[list[VirtualKey], list[tuple[str, str]]]:
@@ -114,11 +125,6 @@ def issue(pending: Iterable[PendingKey], known: Sequence[VirtualKey]) -> tuple[l
             issued.append(key.issue(token))
             made.append((key.name, token))
     return issued, made
-
-
-def new_token() -> str:
-    """A caller's key: 256 random bits."""
-    return f"sk-{randomness.token_urlsafe(32)}"
 
 
 def masked(token: str) -> str:

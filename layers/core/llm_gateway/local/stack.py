@@ -1,19 +1,22 @@
 """A deployed stack, found by its outputs with the credentials that the AWS CLI would use."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from llm_gateway.adapters.registry_edits import command_event
 from llm_gateway.catalog.config import GatewayConfig, deployed_keys, entries
 from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.catalog.providers import canonical, provider_rows
-from llm_gateway.domain.ports import Registry
+from llm_gateway.domain.ports import Kind, RegistryEditor
+from llm_gateway.domain.revisions import Put
+from llm_gateway.errors import Unavailable
 from llm_gateway.local.place import Place, StackError, with_registry
-from llm_gateway.local.seed import issue, put_entries
+from llm_gateway.local.seed import exactly, issue
 from llm_gateway.pipeline.key_secret import UnreadableKeys, is_bare_key, read_keys, team_secret_name
 from llm_gateway.upstream.credentials import AwsCredentials
 
@@ -97,7 +100,7 @@ def _check_key(key: str, *, credential_files: bool) -> None:
 
 
 def _check_team(stack: Stack, team: str) -> None:
-    if _catalog_document(stack, f"team#{team}") is None:
+    if _catalog_document(stack, "team", team) is None:
         raise StackError(f"there is no team {team} in the stack; apply a gateway.toml that has it")
 
 
@@ -115,7 +118,7 @@ class _KnownProvider:
             if row.credential == "none":
                 raise StackError(f"{name} needs no key")
             return cls(row.secret or name, row.credential)
-        document = _catalog_document(stack, f"provider#{name}")
+        document = _catalog_document(stack, "provider", name)
         if document is None:
             hint = did_you_mean(name, provider_rows())
             raise StackError(
@@ -125,29 +128,27 @@ class _KnownProvider:
         return cls(name, document.get("credential") or (like.credential if like else None))
 
 
-def _catalog_document(stack: Stack, sort_key: str) -> Mapping[str, Any] | None:
+def _catalog_document(stack: Stack, kind: Kind, name: str) -> Mapping[str, Any] | None:
     """One entry of the stack's registry; None where there is none. Raises `StackError`."""
-    item = {"pk": {"S": "catalog"}, "sk": {"S": sort_key}}
     try:
-        found = stack.client("dynamodb").get_item(TableName=stack.registry_table, Key=item)
-    except (ClientError, BotoCoreError) as error:
+        catalog = asyncio.run(with_registry(place_of(stack), lambda registry: registry.load_catalog()))
+    except Unavailable as error:
         raise StackError(f"the stack's registry cannot be read: {error}") from error
-    document: Mapping[str, Any] | None = orjson.loads(found["Item"]["document"]["S"]) if "Item" in found else None
-    return document
+    return next((entry.document for entry in catalog if (entry.kind, entry.name) == (kind, name)), None)
 
 
 async def apply_config(stack: Stack, config: GatewayConfig) -> list[tuple[str, str]]:
-    """Makes the stack's configuration what the file says; (name, key) of the keys that were made by it.
+    """Makes the stack's configuration what the file says, all of it or nothing; (name, key) of the keys made by it.
 
     A key that the file gives is for a laptop: deployed, one is made of the same name. Keys that are not in the file
-    stay. Raises `errors.Unavailable`.
+    stay. Raises `errors.Unavailable`, and `errors.RevisionConflict` where somebody else changes it meanwhile.
     """
 
-    async def apply(registry: Registry) -> list[tuple[str, str]]:
-        await put_entries(registry, entries(config))
-        issued, made = issue(deployed_keys(config), await registry.list_keys())
-        for key in issued:
-            await registry.put_key(key)
+    async def apply(registry: RegistryEditor) -> list[tuple[str, str]]:
+        now = await registry.read()
+        issued, made = issue(deployed_keys(config), list(now.keys()))
+        changes = [*exactly(entries(config), now), *(Put.token(key) for key in issued)]
+        await registry.commit(changes, now.revision, command_event("config.apply"))
         return made
 
     return await with_registry(place_of(stack), apply)

@@ -1,8 +1,9 @@
 """The models a caller can name: aliases, and the priced models of every provider that can be called."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Protocol
+import re
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, Protocol
 
 from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.identity import VirtualKey
@@ -10,8 +11,11 @@ from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
+from llm_gateway.routing.resolve import Route
 
 _AT_ONCE = 8
+_REGION: Final = re.compile(r"bedrock-runtime\.([a-z0-9-]+)\.amazonaws\.com|/locations/([a-z0-9-]+)(?:/|$)")
+"""In a base URL: where Bedrock, or Vertex, answers from."""
 
 
 class KnownModels(Protocol):
@@ -37,14 +41,31 @@ class ModelList:
     async def all(self, key: VirtualKey) -> list[dict[str, Any]]:
         catalog = await self._catalog.current()
         shown = []
-        for name in [*catalog.aliases, *await self._of_providers(catalog, key.team)]:
-            try:
-                route = await self._choice.choose(name, catalog, key)
-            except (ModelNotFound, PermissionDenied):
-                continue
+        async for name, route in self._routes(catalog, key):
             provider = catalog.providers[route.deployments[0].provider]
             if await self._dispatcher.is_configured(provider, key.team):
                 shown.append(_model(name, provider.name))
+        return shown
+
+    async def available(self, key: VirtualKey) -> list[dict[str, Any]]:
+        """What the key may use now, and who would serve it.
+
+        `{id, object, alias, deployments: [{provider, model, region}]}`, `region` being None where none is known.
+        Deployments that cannot be called now are left out, and so are models that have no other.
+        """
+        catalog = await self._catalog.current()
+        callable_now = {provider.name for provider in await self._configured(catalog, key.team)}
+        shown = []
+        async for name, route in self._routes(catalog, key):
+            deployments = [
+                {"provider": each.provider, "model": each.model, "region": _region(catalog.providers[each.provider])}
+                for each in route.deployments
+                if each.provider in callable_now
+            ]
+            if deployments:
+                shown.append(
+                    {"id": name, "object": "model", "alias": route.alias is not None, "deployments": deployments}
+                )
         return shown
 
     async def one(self, name: str, key: VirtualKey) -> dict[str, Any]:
@@ -57,6 +78,14 @@ class ModelList:
                 f"The model `{name}` does not exist or you do not have access to it.", param="model"
             ) from None
         return _model(name, route.deployments[0].provider)
+
+    async def _routes(self, catalog: Catalog, key: VirtualKey) -> AsyncIterator[tuple[str, Route]]:
+        """Every name that the key may use, with where it leads: aliases first."""
+        for name in [*catalog.aliases, *await self._of_providers(catalog, key.team)]:
+            try:
+                yield name, await self._choice.choose(name, catalog, key)
+            except (ModelNotFound, PermissionDenied):
+                continue
 
     async def _of_providers(self, catalog: Catalog, team: str | None) -> list[str]:
         names = []
@@ -76,6 +105,14 @@ class ModelList:
         providers = list(catalog.providers.values())
         answers = await asyncio.gather(*map(ask, providers))
         return [provider for provider, configured in zip(providers, answers, strict=True) if configured]
+
+
+def _region(provider: Provider) -> str | None:
+    """Where the provider answers from, if its address says so."""
+    found = _REGION.search(provider.base_url or "")
+    if found is not None:
+        return found[1] or found[2]
+    return provider.region if provider.credential == "sigv4" else None
 
 
 def _model(name: str, owner: str) -> dict[str, Any]:

@@ -47,10 +47,12 @@ def resolve(model: str | None, catalog: Catalog, configured: Container[str]) -> 
     if prefix in configured and _serves(prefix, catalog):
         if not rest:
             raise _not_found(requested, f" Name a model of the provider: `{requested}…`.")
+        if not _serves(prefix, catalog, rest):
+            raise _not_found(requested)
         return Route(requested, None, (Deployment(prefix, rest),))
 
     default = catalog.default_provider
-    if default is None or default not in configured or not _serves(default, catalog):
+    if default is None or default not in configured or not _serves(default, catalog, requested):
         raise _not_found(requested, _without_key(prefix, catalog, configured))
     return Route(requested, None, (Deployment(default, requested),), bare=prefix not in catalog.providers)
 
@@ -94,7 +96,7 @@ def within(providers: tuple[str, ...] | None, route: Route) -> Route | None:
 
 
 def _alias_route(requested: str, alias: Alias, catalog: Catalog) -> Route:
-    serving = tuple(each for each in alias.deployments if _serves(each.provider, catalog))
+    serving = tuple(each for each in alias.deployments if _serves(each.provider, catalog, each.model))
     if not serving:
         raise _not_found(requested)
     return Route(requested, alias, serving, alias.timeouts)
@@ -108,9 +110,9 @@ def _split(requested: str) -> tuple[str, str]:
     return requested[:at].replace("-", "_"), requested[at + 1 :]
 
 
-def _serves(provider: str, catalog: Catalog) -> bool:
+def _serves(provider: str, catalog: Catalog, model: str | None = None) -> bool:
     found = catalog.providers.get(provider)
-    return found is not None and found.enabled and found.base_url is not None
+    return found is not None and found.enabled and found.base_url is not None and model not in found.switched_off
 
 
 def _target(deployment: Deployment) -> str:

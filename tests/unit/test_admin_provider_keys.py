@@ -1,0 +1,207 @@
+"""Specifies how keys of providers are written, tried and never shown, and how providers are tested."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from llm_gateway.adapters.memory import MemorySecrets
+from llm_gateway.errors import Unavailable
+from tests.fakes.admin_app import AdminApp
+from tests.fakes.openai_upstream import OpenAIUpstream, Reply, chat, error
+
+CANARY = "sk-canary-3f9a1c77d2"
+OLD = "sk-old-key-of-corp"
+NAME = "llm-gateway/provider/corp"
+
+
+@pytest.fixture
+def upstream() -> Iterator[OpenAIUpstream]:
+    with OpenAIUpstream() as one:
+        yield one
+
+
+@pytest.fixture
+async def app(upstream: OpenAIUpstream) -> AsyncIterator[AdminApp]:
+    one = AdminApp(f'[providers.corp]\nbase_url = "{upstream.base_url}"\n[teams.search]\n', secrets={NAME: OLD})
+    yield one
+    await one.close()
+
+
+async def test_a_key_is_tried_before_it_counts(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    upstream.require_key(CANARY)
+    answer = await app.call("PUT", "/admin/providers/corp/key", {"value": CANARY})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["tested"]["ok"] is True
+    assert [(one.method, one.path, one.headers["authorization"]) for one in upstream.requests] == [
+        ("GET", "/v1/models", f"Bearer {CANARY}")
+    ]
+    assert await app.secrets.get_secret(NAME) == CANARY
+    assert CANARY not in answer.text
+
+
+async def test_a_key_that_the_provider_refuses_leaves_the_old_one(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    upstream.require_key(OLD)
+    answer = await app.call("PUT", "/admin/providers/corp/key", {"value": CANARY})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "provider_key_refused")
+    assert await app.secrets.get_secret(NAME) == OLD
+    note = await app.secrets.describe(NAME)
+    assert note is not None
+    assert note.staged is None
+    assert CANARY not in answer.text
+    assert app.events[-1].outcome == "refused"
+
+
+async def test_a_first_key_that_is_refused_is_not_stored(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    upstream.require_key(OLD)
+    path = "/admin/teams/search/providers/corp/key"
+    assert (await app.call("PUT", path, {"value": CANARY})).status_code == 422
+    assert await app.secrets.get_secret("llm-gateway/team/search/corp") is None
+    assert (await app.call("DELETE", path)).status_code == 404
+    assert (await app.call("PUT", path, {"value": OLD})).status_code == 200
+    assert (await app.call("DELETE", path)).status_code == 204
+    assert await app.secrets.get_secret("llm-gateway/team/search/corp") is None
+
+
+async def test_every_one_of_several_keys_is_tried(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    upstream.require_key(OLD)
+    several = f'{{"keys": ["{OLD}", {{"key": "{CANARY}", "name": "spare"}}]}}'
+    answer = await app.call("PUT", "/admin/providers/corp/key", {"value": several})
+    assert answer.status_code == 422
+    assert "`spare`" in answer.json()["error"]["message"]
+    assert CANARY not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("", "not empty"),
+        (" \n", "not empty"),
+        ("sk with spaces", "no header can carry"),
+        ("sk-ümlaut", "no header can carry"),
+        ('{"keys": []}', "a list of 1 to 100"),
+        ('{"api": "sk-canary-3f9a1c77d2"}', "cannot be read as a key"),
+        (7, "must be a string"),
+    ],
+)
+async def test_what_is_no_key_is_refused_unquoted(app: AdminApp, value: object, words: str) -> None:
+    answer = await app.call("PUT", "/admin/providers/corp/key", {"value": value, "test": False})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "value")
+    assert words in answer.json()["error"]["message"]
+    assert CANARY not in answer.text
+    assert await app.secrets.get_secret(NAME) == OLD
+
+
+async def test_a_key_may_come_with_its_provider(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    body = {"connection_params": {"base_url": upstream.base_url}, "api_key": {"value": CANARY}}
+    made = await app.call("POST", "/admin/providers", {"provider_id": "new", **body})
+    assert (made.status_code, made.json()["api_key"]["configured"]) == (201, True)
+    assert await app.secrets.get_secret("llm-gateway/provider/new") == CANARY
+    again = await app.call("PUT", "/admin/providers/new", made.json(), etag=made.headers["etag"])
+    assert again.status_code == 200, "what says that there is a key is no key"
+    assert await app.secrets.get_secret("llm-gateway/provider/new") == CANARY
+    assert (await app.call("DELETE", "/admin/providers/new", etag=again.headers["etag"])).status_code == 204
+    assert await app.secrets.get_secret("llm-gateway/provider/new") is None, "it goes with its provider"
+    wrong = await app.call("POST", "/admin/providers", {"provider_id": "new", **body, "api_key": {"value": "a b"}})
+    assert wrong.status_code == 400
+    assert (await app.call("GET", "/admin/providers/new")).status_code == 404, "nothing was left half-way"
+
+
+class Refusing(MemorySecrets):
+    async def put_secret(self, name: str, text: str) -> str:
+        raise Unavailable("The gateway's own store does not answer.")
+
+
+async def test_a_key_that_could_not_be_stored_is_no_success() -> None:
+    app = AdminApp(writer=Refusing())
+    body = {"provider_id": "new", "connection_params": {"base_url": "https://x.example"}, "api_key": {"value": CANARY}}
+    answer = await app.call("POST", "/admin/providers", body)
+    assert answer.status_code == 503
+    assert "not its key" in answer.json()["error"]["message"]
+    assert [event.outcome for event in app.events] == ["done", "failed"]
+    await app.close()
+
+
+async def test_rotation_is_noted(app: AdminApp) -> None:
+    path = "/admin/providers/corp/rotation"
+    assert (await app.call("GET", path)).json()["rotate_at"] is None
+    noted = await app.call("PUT", path, {"in_days": 90})
+    assert noted.json()["overdue"] is False
+    assert (await app.call("GET", "/admin/providers/corp")).json()["api_key"]["rotate_at"] == noted.json()["rotate_at"]
+    assert (await app.call("DELETE", path)).status_code == 204
+    assert (await app.call("GET", path)).json()["rotate_at"] is None
+    await app.secrets.schedule_rotation(NAME, 1)
+    assert (await app.call("GET", path)).json()["overdue"] is True
+    assert (await app.call("PUT", "/admin/providers/openai/rotation", {"in_days": 1})).status_code == 404
+    assert (await app.call("PUT", path, {"in_days": 0})).status_code == 400
+
+
+async def test_a_provider_is_tested_by_one_real_call(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    upstream.script("small-1", chat("ok"))
+    good = (await app.call("POST", "/admin/providers/corp/test", {"model": "small-1"})).json()
+    assert (good["ok"], good["status"], good["called"]) == (True, 200, "chat.completions")
+    assert good["usage"]["output_tokens"] > 0
+    assert upstream.requests[-1].json["model"] == "small-1"
+    listed = (await app.call("POST", "/admin/providers/corp/test")).json()
+    assert (listed["ok"], listed["called"]) == (True, "models")
+    assert len(upstream.requests) == 2
+    assert [event.action for event in app.events] == ["provider.test", "provider.test"]
+
+
+async def test_a_failed_test_is_an_answer_without_the_key(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    upstream.script("small-1", error(401, f"Incorrect API key provided: {OLD}.", type="authentication_error"))
+    answer = await app.call("POST", "/admin/providers/corp/test", {"model": "small-1"})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["ok"], told["status"], told["error"]["type"]) == (False, 401, "authentication_error")
+    assert OLD not in answer.text
+    down = AdminApp('[providers.down]\nbase_url = "http://127.0.0.1:1/v1"\ncredential = "none"\n')
+    told = (await down.call("POST", "/admin/providers/down/test")).json()
+    assert (told["ok"], told["status"], told["error"]["code"]) == (False, None, "upstream_unreachable")
+    await down.close()
+
+
+async def test_a_provider_without_a_key_is_not_called(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    await app.call("DELETE", "/admin/providers/corp/key")
+    answer = await app.call("POST", "/admin/providers/corp/test")
+    assert (answer.status_code, "no key yet" in answer.text) == (400, True)
+    assert upstream.requests == []
+    assert (await app.call("POST", "/admin/providers/bedrock/test")).status_code == 400, "it has no list: name a model"
+
+
+async def test_models_are_refreshed_from_the_provider(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    for name in ("small-1", "vendor/large"):
+        upstream.script(name, chat("ok"))
+    await app.call("POST", "/admin/providers/corp/models", {"model_id": "gone", "context_window": 8})
+    await app.call("POST", "/admin/providers/corp/models", {"model_id": "small-1", "context_window": 8})
+    told = (await app.call("POST", "/admin/providers/corp/models/refresh")).json()
+    assert (told["found"], told["added"], told["missing"]) == (2, ["vendor/large"], ["gone"])
+    kept = (await app.call("GET", "/admin/providers/corp/models/small-1")).json()
+    assert kept["context_window"] == 8
+    assert (await app.call("GET", "/admin/providers/corp/models/vendor/large")).status_code == 200
+    upstream.require_key("sk-another")
+    failed = await app.call("POST", "/admin/providers/corp/models/refresh")
+    assert (failed.status_code, failed.json()["error"]["code"]) == (502, "upstream_error")
+
+
+async def test_lists_are_read_to_their_end(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    upstream.queue(Reply(b'{"data": [{"id": "a"}], "has_more": true, "last_id": "a"}'))
+    upstream.queue(Reply(b'{"data": [{"id": "b"}], "has_more": false}'))
+    upstream.queue(Reply(b'{"models": [{"name": "models/c"}], "nextPageToken": "t"}'))
+    upstream.queue(Reply(b'{"models": [{"name": "models/d"}]}'))
+    for expected in (["a", "b"], ["c", "d"]):
+        assert (await app.call("POST", "/admin/providers/corp/models/refresh")).json()["added"] == expected
+    assert [one.target for one in upstream.requests] == [
+        "/v1/models", "/v1/models?after_id=a", "/v1/models", "/v1/models?pageToken=t",
+    ]  # fmt: skip
+
+
+async def test_no_secret_is_in_any_event_or_revision(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    await app.call("PUT", "/admin/providers/corp/key", {"value": CANARY})
+    await app.call("PATCH", "/admin/providers/corp", {"api_key": {"value": CANARY}})
+    await app.call("PATCH", "/admin/providers/corp", {"api_key": CANARY})
+    await app.call("PATCH", "/admin/providers/corp", {"description": "x", "api_key": {"value": CANARY, "other": 1}})
+    shown = await app.call("GET", "/admin/providers/corp")
+    audit = await app.call("GET", "/admin/audit")
+    revisions = await app.call("GET", "/admin/revisions/1")
+    for text in (shown.text, audit.text, revisions.text, repr(app.events), repr(await app.registry.read())):
+        assert CANARY not in text

@@ -12,6 +12,7 @@ from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.ports import HttpRequest, Registry
+from llm_gateway.errors import UpstreamError
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from tests.bench.wire import KEY, MODEL, PROVIDER_KEY
 
@@ -103,6 +104,9 @@ class _Written:
 
     async def read(self, limit: int) -> bytes:
         return b"{}"
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         """There is nothing to close."""

@@ -11,7 +11,7 @@ from llm_gateway.adapters.attributes import Item, request_key
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
-from llm_gateway.errors import UpstreamCut
+from llm_gateway.errors import UpstreamCut, UpstreamError
 from tests.contract.conftest import CREDENTIALS, create_ledger_table
 from tests.contract.records import item_size, open_record, plain_record
 
@@ -103,6 +103,9 @@ class Lost:
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.chunks()
+
+    def end(self, error: UpstreamError) -> None:
+        self._response.end(error)
 
     async def close(self) -> None:
         await self._response.close()

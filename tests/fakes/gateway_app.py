@@ -5,6 +5,7 @@ with GatewayApp(config=CONFIG, secrets={"corp": "sk-corp"}) as app:
     app.record(answer.headers["x-request-id"])
 """
 
+import asyncio
 import socket
 import threading
 import time
@@ -26,11 +27,20 @@ from llm_gateway.domain.ports import LostSettlements
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.local.serve import KEEP_ALIVE_S
 from llm_gateway.observability.logs import RequestLog, open_logger
+from llm_gateway.pipeline.clock import Clock
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import Authorizer
 from llm_gateway.upstream.client import open_client
 
 KEY = "sk-test-admin"
+
+
+async def _short_sleep(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.01))
+
+
+BRISK = Clock(sleep=_short_sleep)
+"""Waits hardly at all between attempts; its timeouts are real."""
 
 
 class GatewayApp:
@@ -46,6 +56,7 @@ class GatewayApp:
         scopes: Any = None,
         lost: LostSettlements | None = None,
         authorizers: Mapping[str, Authorizer] | None = None,
+        clock: Clock | None = None,
         **overrides: Any,
     ) -> None:
         parsed = parse_config(config, "gateway.toml")
@@ -71,7 +82,8 @@ class GatewayApp:
             None if lost is None else lambda: lost,
         )
         log = RequestLog(open_logger("ERROR", "text"))
-        self.app = assemble(Settings(**overrides), stores, open_client(), log, authorizers)
+        self.client = open_client()
+        self.app = assemble(Settings(**overrides), stores, self.client, log, authorizers, clock or BRISK)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.root = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.base_url = f"{self.root}/v1"

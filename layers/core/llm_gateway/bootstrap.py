@@ -43,6 +43,7 @@ from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
 from llm_gateway.pipeline.auth import Authenticator
 from llm_gateway.pipeline.catalog_source import CatalogSource
+from llm_gateway.pipeline.clock import Clock
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.fallback import Fallback
 from llm_gateway.pipeline.gateway import Gateway
@@ -53,6 +54,7 @@ from llm_gateway.pipeline.pricing import BookPricing
 from llm_gateway.pipeline.provider_keys import RefreshableSecrets, stack_keys
 from llm_gateway.pipeline.repair import Repair
 from llm_gateway.pipeline.reservations import Reservations
+from llm_gateway.routing.circuits import Circuits
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
 from llm_gateway.upstream.client import UpstreamClient, open_client
@@ -223,11 +225,13 @@ def assemble(
     http: HttpClient,
     log: RequestLog,
     authorizers: Mapping[str, Authorizer] | None = None,
+    clock: Clock | None = None,
 ) -> ASGIApp:
     """The app over any stores. It closes `http` when its lifespan ends.
 
     `authorizers` are for credentials that need more than a key, by their name in `domain.catalog.Credential`.
     """
+    clock = clock or Clock()
     catalog = CatalogSource(stores.registry, build_catalog, settings.environment)
     dispatcher = Dispatcher(
         http,
@@ -235,6 +239,7 @@ def assemble(
         Dialects(),
         {**KEY_AUTHORIZERS, **(authorizers or {})},
         log.warn,
+        clock=clock,
     )
     choice = ModelChoice(dispatcher)
     book = PriceBook(load_prices, price_version())
@@ -246,6 +251,8 @@ def assemble(
         catalog=catalog,
         choice=choice,
         dispatcher=dispatcher,
+        circuits=Circuits(clock.now),
+        clock=clock,
         accounts=Accounts(stores.ledger, pricing, fallback),
         admission=Admission(
             Reservations(

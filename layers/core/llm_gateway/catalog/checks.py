@@ -8,6 +8,9 @@ from llm_gateway.catalog.price_files import priced_providers
 from llm_gateway.catalog.providers import ProviderRow, canonical, provider_rows
 from llm_gateway.catalog.schema import DeploymentTable, GatewayFile, ProviderTable, SpendingTable
 
+FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+"""The keys of a model's table that name other models."""
+
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 
 
@@ -17,21 +20,13 @@ def cross_faults(file: GatewayFile) -> Iterator[str]:
     yield from _provider_faults(file)
     yield from _default_faults(file, known)
     yield from _model_faults(file, known)
-    yield from _cycle_faults(file)
+    for kind in FALLBACKS:
+        yield from _cycle_faults(file, kind)
     yield from _price_faults(file, known)
     yield from _team_faults(file, known)
     yield from _key_faults(file, known)
     yield from _budget_faults(file)
     yield from _deployment_limit_faults(file)
-
-
-def unenforced(file: GatewayFile) -> Iterator[str]:
-    """One line per table that is recorded and not enforced, or not followed, yet."""
-    for name, model in file.models.items():
-        if model.fallbacks:
-            yield f"{where(('models', name, 'fallbacks'))}: recorded, not followed yet"
-        if len(model.deployments) > 1:
-            yield f"{where(('models', name, 'deployments'))}: the first one serves, the others are not used yet"
 
 
 def _provider_faults(file: GatewayFile) -> Iterator[str]:
@@ -88,25 +83,46 @@ def _model_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
             if canonical(deployment.provider) not in known:
                 place = where(("models", alias, "deployments", index, "provider"))
                 yield f"{place}: {_not_a_provider(deployment.provider, known)}"
-        for index, target in enumerate(model.fallbacks):
-            place = where(("models", alias, "fallbacks", index))
-            if target in file.models:
-                continue
-            provider, colon, rest = target.partition(":")
-            if not colon or not rest:
-                aliases = did_you_mean(target, file.models)
-                yield f'{place}: "{target}" is neither a model of this file{aliases} nor provider:model'
-            elif canonical(provider) not in known:
-                yield f"{place}: {_not_a_provider(provider, known)}"
+            elif deployment.region is not None and "{region}" not in _base_url(deployment.provider, file):
+                yield (
+                    f"{where(('models', alias, 'deployments', index, 'region'))}: the base_url of "
+                    f'"{deployment.provider}" names no region: write it with {{region}}'
+                )
+        for kind in FALLBACKS:
+            yield from _fallback_faults(alias, kind, file, known)
 
 
-def _cycle_faults(file: GatewayFile) -> Iterator[str]:
-    """Fallbacks that lead back to where they began, by a walk in depth."""
+def _base_url(provider: str, file: GatewayFile) -> str:
+    """As it is written, before a region is put in; empty where neither the file nor the vendor's row has one."""
+    rows = provider_rows()
+    table = next((each for name, each in file.providers.items() if canonical(name) == canonical(provider)), None)
+    if table is not None and table.base_url is not None:
+        return table.base_url
+    row = rows.get(canonical(table.like if table is not None and table.like else provider))
+    return (row.base_url if row is not None else None) or ""
+
+
+def _fallback_faults(alias: str, kind: str, file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    targets: list[str] = getattr(file.models[alias], kind)
+    for index, target in enumerate(targets):
+        place = where(("models", alias, kind, index))
+        if target in file.models:
+            continue
+        provider, colon, rest = target.partition(":")
+        if not colon or not rest:
+            aliases = did_you_mean(target, file.models)
+            yield f'{place}: "{target}" is neither a model of this file{aliases} nor provider:model'
+        elif canonical(provider) not in known:
+            yield f"{place}: {_not_a_provider(provider, known)}"
+
+
+def _cycle_faults(file: GatewayFile, kind: str) -> Iterator[str]:
+    """Fallbacks of one kind that lead back to where they began, by a walk in depth."""
     finished: set[str] = set()
     for start in file.models:
         if start in finished:
             continue
-        trail, pending = [start], [_aliases_after(start, file)]
+        trail, pending = [start], [_aliases_after(start, kind, file)]
         while pending:
             alias = next(pending[-1], None)
             if alias is None:
@@ -114,14 +130,14 @@ def _cycle_faults(file: GatewayFile) -> Iterator[str]:
                 finished.add(trail.pop())
             elif alias in trail:
                 cycle = " -> ".join([*trail[trail.index(alias) :], alias])
-                yield f"{where(('models', trail[-1], 'fallbacks'))}: lead in a circle: {cycle}"
+                yield f"{where(('models', trail[-1], kind))}: lead in a circle: {cycle}"
             elif alias not in finished:
                 trail.append(alias)
-                pending.append(_aliases_after(alias, file))
+                pending.append(_aliases_after(alias, kind, file))
 
 
-def _aliases_after(alias: str, file: GatewayFile) -> Iterator[str]:
-    return iter([target for target in file.models[alias].fallbacks if target in file.models])
+def _aliases_after(alias: str, kind: str, file: GatewayFile) -> Iterator[str]:
+    return iter([target for target in getattr(file.models[alias], kind) if target in file.models])
 
 
 def _price_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:

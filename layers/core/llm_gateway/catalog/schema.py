@@ -1,5 +1,6 @@
 """The tables of gateway.toml, as pydantic models. What each key means to an operator is in docs/configuration.md."""
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
 from unicodedata import category
@@ -21,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from llm_gateway.catalog.endpoints import base_url_fault
 from llm_gateway.catalog.faults import did_you_mean
-from llm_gateway.domain.catalog import Credential, Dialect, markup_factor
+from llm_gateway.domain.catalog import Credential, Dialect, Prefill, Recovery, markup_factor
 from llm_gateway.domain.identity import Role
 from llm_gateway.domain.limits import Abandoned, OnOutage, Period, WithoutMaximum
 
@@ -147,6 +148,14 @@ def _tier(value: str) -> str:
     return _plain_text(value)
 
 
+def _region(value: str) -> str:
+    # It becomes part of a host.
+    if not _REGION.fullmatch(value):
+        raise _fault(f'"{value}" is not the name of a region: write it such as "eu-central-1"')
+    return value
+
+
+_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _OURS = {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
 _HTTPS_OWN = {"host", "content-length", "transfer-encoding", "connection", "content-type", "te", "upgrade", "trailer"}
 
@@ -182,6 +191,8 @@ Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000_000, strict=True)]
 Share = Annotated[str, BeforeValidator(_share)]
 Zone = Annotated[str, AfterValidator(_zone_name)]
+Region = Annotated[str, AfterValidator(_region)]
+Retries = Annotated[int, Field(ge=0, le=5, strict=True)]
 
 
 class Table(BaseModel):
@@ -204,6 +215,7 @@ class QuirksTable(Table):
     query: dict[Text, Text] | None = None
     moderations: Literal["openai", "mistral"] | None = None
     free: list[Literal["moderations"]] | None = None
+    prefill: Prefill | None = None
 
 
 class ProviderTable(Table):
@@ -241,6 +253,8 @@ class DeploymentTable(LimitedTable):
     provider: str
     model: Name
     weight: Count = 1
+    region: Region | None = None
+    key: Name | None = None
 
 
 class TimeoutsTable(Table):
@@ -253,7 +267,17 @@ class TimeoutsTable(Table):
 class ModelTable(LimitedTable):
     deployments: Annotated[list[DeploymentTable], Field(min_length=1)]
     fallbacks: list[Text] = []
+    context_window_fallbacks: list[Text] = []
+    content_policy_fallbacks: list[Text] = []
+    retries: Retries | None = None
+    stream_recovery: Recovery = "continue"
     timeouts: TimeoutsTable | None = None
+
+
+class CircuitTable(Table):
+    failures: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
+    error_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    cool_down_s: Seconds | None = None
 
 
 class PriceChangesTable(Table):
@@ -358,6 +382,7 @@ class GatewayFile(Table):
     cors_origins: list[Origin] | None = None
     x_gateway: StrictBool | None = None
     abandoned: Abandoned | None = None
+    circuit: CircuitTable | None = None
     organisation: OrganisationTable | None = None
     providers: dict[str, ProviderTable] = {}
     models: dict[Name, ModelTable] = {}
@@ -371,6 +396,7 @@ TABLES: dict[str, type[Table]] = {
     "quirks": QuirksTable,
     "deployments": DeploymentTable,
     "timeouts": TimeoutsTable,
+    "circuit": CircuitTable,
     "above": ContextPriceTable,
     "budget": BudgetTable,
     "limits": LimitsTable,

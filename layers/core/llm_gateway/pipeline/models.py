@@ -10,6 +10,7 @@ from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
+from llm_gateway.routing.resolve import Route
 
 _AT_ONCE = 8
 
@@ -42,9 +43,8 @@ class ModelList:
                 route = await self._choice.choose(name, catalog, key)
             except (ModelNotFound, PermissionDenied):
                 continue
-            provider = catalog.providers[route.deployments[0].provider]
-            if await self._dispatcher.is_configured(provider, key.team):
-                shown.append(_model(name, provider.name))
+            if (provider := await self._serving(route, catalog, key.team)) is not None:
+                shown.append(_model(name, provider))
         return shown
 
     async def one(self, name: str, key: VirtualKey) -> dict[str, Any]:
@@ -57,6 +57,13 @@ class ModelList:
                 f"The model `{name}` does not exist or you do not have access to it.", param="model"
             ) from None
         return _model(name, route.deployments[0].provider)
+
+    async def _serving(self, route: Route, catalog: Catalog, team: str | None) -> str | None:
+        """The first provider on the route, fallbacks included, that can be called."""
+        for name in dict.fromkeys(each.provider for group in route.groups for each in group.deployments):
+            if await self._dispatcher.is_configured(catalog.providers[name], team):
+                return name
+        return None
 
     async def _of_providers(self, catalog: Catalog, team: str | None) -> list[str]:
         names = []

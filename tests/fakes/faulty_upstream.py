@@ -84,9 +84,11 @@ class Seen:
     turn: int
     """1 for the first request on its connection."""
     done_at: float | None = None
-    """When the last step was played."""
+    """When the last step began: whoever plays it may be kept from noticing its end."""
     left_at: float | None = None
     """When the client hung up before that."""
+    step_at: float | None = None
+    """When the step began that is being played."""
     over: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -214,7 +216,7 @@ class FaultyUpstream:
 
     async def _answer(self, seen: Seen, writer: asyncio.StreamWriter, next_byte: "asyncio.Future[bytes]") -> bool:
         """Whether the connection goes on. `next_byte` ends early where the client hangs up."""
-        playing = asyncio.ensure_future(self._play(self._plays[seen.route](seen), writer))
+        playing = asyncio.ensure_future(self._play(seen, self._plays[seen.route](seen), writer))
         either: set[asyncio.Future[Any]] = {playing, next_byte}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -222,7 +224,7 @@ class FaultyUpstream:
                 seen.left_at = time.monotonic()
                 return False
             goes_on = await playing
-            seen.done_at = time.monotonic()
+            seen.done_at = seen.step_at
             return goes_on
         except ConnectionError:
             seen.left_at = time.monotonic()
@@ -233,8 +235,9 @@ class FaultyUpstream:
             _ = playing.cancelled() or playing.exception()  # seen: it is the client's leaving
             seen.over.set()
 
-    async def _play(self, steps: Steps, writer: asyncio.StreamWriter) -> bool:
+    async def _play(self, seen: Seen, steps: Steps, writer: asyncio.StreamWriter) -> bool:
         for step in steps:
+            seen.step_at = time.monotonic()
             match step:
                 case Send(data):
                     writer.write(data)

@@ -23,7 +23,7 @@ from llm_gateway.adapters.memory_totals import MemoryTotals
 from llm_gateway.bootstrap import Stores, UsageStores, assemble
 from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
-from llm_gateway.domain.ports import LostSettlements
+from llm_gateway.domain.ports import HealthStore, LostSettlements
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.local.serve import KEEP_ALIVE_S
 from llm_gateway.observability.logs import RequestLog, open_logger
@@ -55,6 +55,7 @@ class GatewayApp:
         answers: Any = None,
         scopes: Any = None,
         lost: LostSettlements | None = None,
+        health: HealthStore | None = None,
         authorizers: Mapping[str, Authorizer] | None = None,
         clock: Clock | None = None,
         **overrides: Any,
@@ -80,6 +81,7 @@ class GatewayApp:
             self.scopes,
             lambda: UsageStores(self.totals, self.ledger),
             None if lost is None else lambda: lost,
+            None if health is None else lambda: health,
         )
         log = RequestLog(open_logger("ERROR", "text"))
         self.client = open_client()

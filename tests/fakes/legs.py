@@ -6,7 +6,7 @@ from llm_gateway.dialects.loading import Dialects
 from llm_gateway.domain.catalog import Deployment, Provider, Timeouts
 from llm_gateway.pipeline.leg import Leg
 from llm_gateway.routing.candidates import Candidate
-from llm_gateway.routing.resolve import Group
+from llm_gateway.routing.route import Group
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 PROVIDER = Provider("corp", "openai_chat", "https://corp.example/v1")

@@ -13,13 +13,14 @@ from itertools import pairwise
 from rich.console import Console
 from rich.table import Table
 
+from tests.faults import flapping
 from tests.faults.cases import CASES, REAL_TIME
 from tests.faults.stage import Result, Stage, runs_of
 from tests.faults.verdict import faults_of, since
 
 
 def main(words: Sequence[str]) -> int:
-    console = Console(width=max(Console().width, 170))
+    console = Console(width=max(Console().width, 210))
     logging.disable(logging.ERROR)  # a provider's every fault is in the gateway's log, and in the table
     began = time.monotonic()
     runs = [run for run in runs_of((*CASES, *REAL_TIME)) if not words or any(word in run.id for word in words)]
@@ -31,10 +32,16 @@ def main(words: Sequence[str]) -> int:
         found = faults_of(results[run.id])
         faults += [f"{run.id}: {fault}" for fault in found]
         table.add_row(*_row(results[run.id]), "holds" if not found else "VIOLATED")
-    if not runs:
+    if not runs and "flapping" not in words:
         console.print(f"no case is called so: {' '.join(words)}")
         return 2
     console.print(table)
+    if not words or any(word in "flapping" for word in words):
+        flapped = flapping.flap()
+        faults += [f"flapping: {fault}" for fault in flapped.faults()]
+        console.print("A flapping primary, twenty times as fast", style="italic")
+        for line in flapped.told():
+            console.print(f"  {line}", markup=False, highlight=False)
     for fault in faults:
         console.print(fault, style="red", markup=False, soft_wrap=True)
     verdict = "nothing a provider did broke a request" if not faults else f"{len(faults)} violations"

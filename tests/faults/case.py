@@ -6,7 +6,7 @@ from typing import Literal
 
 from tests.faults.plays import Behaviour, spare
 
-CONNECT_S, FIRST_TOKEN_S, IDLE_S, TOTAL_S = 1.0, 0.7, 0.45, 9.0
+CONNECT_S, FIRST_TOKEN_S, IDLE_S, TOTAL_S = 1.0, 1.0, 0.6, 9.0
 """The timeouts of a case that names no others, compressed."""
 MODES: tuple["Mode", ...] = ("buffered", "stream")
 DIALECTS = ("openai_chat", "anthropic_messages", "gemini_generate_content", "bedrock_converse")

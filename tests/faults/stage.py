@@ -24,11 +24,11 @@ from tests.faults.answers import Got, ask
 from tests.faults.case import CONNECT_S, FIRST_TOKEN_S, IDLE_S, TOTAL_S, Case, Expect, Mode
 from tests.faults.plays import Behaviour, healthy
 
-AT_ONCE = 12
+AT_ONCE = 20
 """Runs that go on at the same time."""
 PRICES = {"p": (1, 10), "s": (2, 20)}
 """US dollars per million tokens of input and output, of the primary and of the spare: a bill says who wrote it."""
-LEFT_WITHIN_S = 2.0
+LEFT_WITHIN_S = 4.0
 """A call that the caller no longer waits for is over by then."""
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_gateway.domain.catalog import Deployment
 from llm_gateway.routing.candidates import ordered
-from llm_gateway.routing.resolve import Group
+from llm_gateway.routing.route import Group
 
 
 class Broken:

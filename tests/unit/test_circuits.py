@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from llm_gateway.domain.catalog import CircuitPolicy
-from llm_gateway.routing.circuits import MOST_DEPLOYMENTS, PROBE_S, Circuits, CircuitState
+from llm_gateway.routing.circuits import MOST_DEPLOYMENTS, PROBE_S, Circuits
 from llm_gateway.routing.faults import Fault, FaultKind
+from llm_gateway.routing.health import CircuitState
 
 ONE = "corp:small-1"
 BROKEN = Fault("passing", code="upstream_cut")

@@ -175,3 +175,23 @@ def test_a_usage_that_nobody_asked_for_is_not_made_up() -> None:
     out = run(continued(OPENAI), [*OPENAI.start, OPENAI.text("x"), OPENAI.end[0], OPENAI.end[-1]])
     assert not any(chunk.get("usage") for chunk in chunks_of(out))
     assert json.loads(out.split(b"\n\n")[0].removeprefix(b"data: "))["model"] == "gpt"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"choices": [{"index": 0, "delta": "x"}]},
+        {"choices": [{"index": 0, "delta": None}]},
+        {"choices": {"a": 1}},
+        {"choices": "x"},
+        {"choices": [{}]},
+        {"object": "x"},
+    ],
+)
+def test_odd_chunks_break_nothing(odd: dict[str, Any]) -> None:
+    events = [*OPENAI.start, sse(odd), OPENAI.text("a"), sse(odd), *OPENAI.end]
+    translator = OPENAI.translator()
+    run(translator, events)
+    assert translator.said().content == translator.text() == "a"
+    assert content_of(run(continued(OPENAI), [event for event in events if event != sse(odd)])) == "a"
+    assert b'"a"' in run(continued(OPENAI), events)

@@ -17,7 +17,9 @@ from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.models import ModelList
-from llm_gateway.routing.resolve import Group, Route, allowed, forbidden, resolve, within
+from llm_gateway.routing.permission import allowed, forbidden, within
+from llm_gateway.routing.resolve import resolve
+from llm_gateway.routing.route import Group, Route
 
 CONFIGURED = frozenset({"corp", "openai", "echo"})
 

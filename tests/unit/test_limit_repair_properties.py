@@ -148,6 +148,8 @@ class RequestsThatDie(RuleBasedStateMachine):
         self.running: list[tuple[RequestRecord, Reservation, Line]] = []
         self.spent: set[str] = set()
         """Requests of which an attempt that failed may have cost something."""
+        self.owed: dict[str, Decimal] = {}
+        """What the attempts of a request that is running may have cost."""
         self.died: list[tuple[str, Decimal]] = []
         """Requests that had been admitted when their process died, with what they may have cost until then."""
         self.count = 0
@@ -185,6 +187,7 @@ class RequestsThatDie(RuleBasedStateMachine):
                 break
             if isinstance(answer, Reservation):
                 self.running.append((record, answer, line))
+                self.owed[record.request_id] = usd / (number + 1)
                 return
         self.write(line, replace(record, status="failed", cost_usd=None, error_code="insufficient_quota"), None)
 
@@ -210,6 +213,8 @@ class RequestsThatDie(RuleBasedStateMachine):
         deployments = [] if spent else [each.scope for each in DEPLOYMENTS if each.scope in held and each not in to]
         change = Change([each for each in to if each.scope not in held], deployments, 50)
         moved = replace(record, reserved_usd=usd)
+        # What is asked for has what was spent in it.
+        self.owed[record.request_id] = min(self.owed[record.request_id], usd)
         try:
             refused = self.run(self.process(line).readmit(moved, reservation, change, "deny"))
         except DiedError:
@@ -221,6 +226,7 @@ class RequestsThatDie(RuleBasedStateMachine):
         else:
             if not isinstance(refused, Refused):
                 self.running[index] = moved, reservation, line
+                self.owed[record.request_id] = usd
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -228,8 +234,7 @@ class RequestsThatDie(RuleBasedStateMachine):
         self.has_died(self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))[0])
 
     def has_died(self, record: RequestRecord) -> None:
-        assert record.reserved_usd is not None
-        self.died.append((record.request_id, record.reserved_usd))
+        self.died.append((record.request_id, self.owed[record.request_id]))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), share=_shares, fates=_fates)

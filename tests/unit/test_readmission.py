@@ -115,7 +115,7 @@ class World:
         reservations = Reservations(
             self.ledger, self.scopes, self.repair, lambda _alert: None, self._lose, lambda: self.now
         )
-        self.admission = Admission(reservations, Prices(), lambda: self.now, self._sleep)  # type: ignore[arg-type]
+        self.admission = Admission(reservations, Prices(), lambda: self.now, self._sleep)
 
     def _lose(self, _request_id: str, scope: Scope, _error: GatewayError) -> None:
         self.lost.append(scope)

@@ -25,6 +25,7 @@ from llm_gateway.dialects.loading import Dialects
 from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.ports import (
     AnswerStore,
+    HealthStore,
     HttpClient,
     Ledger,
     LostSettlements,
@@ -37,7 +38,7 @@ from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import GatewayError
 from llm_gateway.metering.prices import PriceBook
 from llm_gateway.observability.logs import RequestLog, open_logger
-from llm_gateway.observability.metrics import KnownModels, RequestMetrics
+from llm_gateway.observability.metrics import CircuitMetrics, KnownModels, RequestMetrics
 from llm_gateway.observability.tracing import open_tracer
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
@@ -54,6 +55,7 @@ from llm_gateway.pipeline.pricing import BookPricing
 from llm_gateway.pipeline.provider_keys import RefreshableSecrets, stack_keys
 from llm_gateway.pipeline.repair import Repair
 from llm_gateway.pipeline.reservations import Reservations
+from llm_gateway.pipeline.shared_health import SharedHealth
 from llm_gateway.routing.circuits import Circuits
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
@@ -68,6 +70,7 @@ from llm_gateway.upstream.credentials import (
 from llm_gateway.upstream.google_oauth import GoogleOAuth
 
 if TYPE_CHECKING:
+    from llm_gateway.pipeline.provider_status import ProviderStatus
     from llm_gateway.pipeline.usage_queries import UsageQueries
 
 
@@ -94,6 +97,8 @@ class Stores:
     """Made when usage is first read: most processes never are asked."""
     lost: Callable[[], LostSettlements] | None = None
     """Made when the ledger is away for the first time. None where there is no queue: then the log has what is lost."""
+    health: Callable[[], HealthStore] | None = None
+    """Made after the first request. None where each process keeps what it finds out to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None, 
         scopes=DynamoDBScopes(dynamodb, settings.ledger_table),
         usage=lambda: (scanned_usage if scan_usage else usage_stores)(dynamodb, settings),
         lost=lost_settlements(lambda: aws("sqs"), settings.fallback_queue_url),
+        health=shared_health(dynamodb, settings),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
     role = RoleCredentials(os.environ, http)
@@ -189,6 +195,15 @@ def lost_settlements(
         from llm_gateway.adapters.sqs import SqsLostSettlements  # noqa: PLC0415 - needed when the ledger is away
 
         return SqsLostSettlements(client(), queue_url)
+
+    return opened
+
+
+def shared_health(dynamodb: AwsJsonClient, settings: Settings) -> Callable[[], HealthStore]:
+    def opened() -> HealthStore:
+        from llm_gateway.adapters.dynamodb_health import DynamoDBHealth  # noqa: PLC0415 - the first request need not wait
+
+        return DynamoDBHealth(dynamodb, settings.cache_table)
 
     return opened
 
@@ -246,12 +261,15 @@ def assemble(
     pricing = BookPricing(book)
     repair = Repair(stores.ledger, stores.scopes, lambda: catalog.latest.abandoned if catalog.latest else "charge")
     fallback = Fallback(_last_place(log), log.unopened, stores.lost)
+    circuits = Circuits(clock.now)
+    health = _shared_health(settings, stores, circuits, catalog, clock, log)
     gateway = Gateway(
         auth=Authenticator(stores.registry, settings.auth),
         catalog=catalog,
         choice=choice,
         dispatcher=dispatcher,
-        circuits=Circuits(clock.now),
+        circuits=circuits,
+        health=health,
         clock=clock,
         accounts=Accounts(stores.ledger, pricing, fallback),
         admission=Admission(
@@ -274,11 +292,32 @@ def assemble(
 
     options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
     usage = UsageRoutes(gateway.auth, lambda: usage_queries(stores))
-    return create_app(gateway, models, usage, log, options, lifespan)
+
+    def status() -> "ProviderStatus":
+        from llm_gateway.pipeline.provider_status import ProviderStatus  # noqa: PLC0415 - only those who ask pay for it
+
+        return ProviderStatus(catalog, choice, circuits, health, clock)
+
+    return create_app(gateway, models, usage, status, log, options, lifespan)
 
 
 def _last_place(log: RequestLog) -> Callable[[LostSettlement, GatewayError], None]:
     return lambda lost, error: log.lost(lost.record.request_id, encode_lost(lost), error)
+
+
+def _shared_health(
+    settings: Settings, stores: Stores, circuits: Circuits, catalog: CatalogSource, clock: Clock, log: RequestLog
+) -> SharedHealth:
+    deployed = settings.function_name is not None
+    return SharedHealth(
+        circuits,
+        stores.health,
+        lambda: catalog.latest,
+        clock,
+        turned=log.circuit_turned,
+        failing=CircuitMetrics(settings.stack, lambda: catalog.latest).failing if deployed else None,
+        warn=log.warn,
+    )
 
 
 def _reports(settings: Settings, log: RequestLog, catalog: CatalogSource) -> Callable[[RequestRecord, float], None]:

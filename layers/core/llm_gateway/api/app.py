@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -13,12 +13,16 @@ from llm_gateway.api.cors import Cors
 from llm_gateway.api.data_plane import add_data_plane
 from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
+from llm_gateway.api.provider_status import add_provider_status
 from llm_gateway.api.readings import add_readings
 from llm_gateway.api.usage_routes import UsageRoutes, add_usage
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
 from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.pipeline.models import ModelList
+
+if TYPE_CHECKING:
+    from llm_gateway.pipeline.provider_status import ProviderStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,13 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(
-    gateway: Gateway, models: ModelList, usage: UsageRoutes, log: RequestLog, options: ApiOptions, lifespan: Lifespan
+    gateway: Gateway,
+    models: ModelList,
+    usage: UsageRoutes,
+    status: "Callable[[], ProviderStatus]",
+    log: RequestLog,
+    options: ApiOptions,
+    lifespan: Lifespan,
 ) -> ASGIApp:
     """`lifespan` is left when the process ends, which is when connections are closed."""
     app = FastAPI(
@@ -56,6 +66,7 @@ def create_app(
     add_data_plane(app, gateway, log)
     add_readings(app, gateway.auth, models)
     add_usage(app, usage)
+    add_provider_status(app, gateway.auth, status)
     app.add_exception_handler(GatewayError, render_gateway_error)
     app.add_exception_handler(HTTPException, render_http_exception)
     app.add_exception_handler(Exception, render_crash)

@@ -15,6 +15,7 @@ from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
 from llm_gateway.catalog.operator_prices import read_price
 from llm_gateway.catalog.policies import read_organisation, read_policies
 from llm_gateway.catalog.providers import DEFAULT_REGION, ProviderRow, canonical, provider_rows
+from llm_gateway.catalog.strategies import read_strategy
 from llm_gateway.domain.catalog import (
     Alias,
     Catalog,
@@ -77,7 +78,7 @@ def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, st
                 each.provider, configured.get(each.provider), environment, each.region
             )
             for alias in aliases.values()
-            for each in alias.deployments
+            for each in alias.all_deployments
             if each.region is not None and each.provider in providers
         },
         circuit=_circuit(settings.table("circuit")),
@@ -203,6 +204,7 @@ def _alias(name: str, document: Document) -> Alias:
         content_policy_fallbacks=tuple(document.strings("content_policy_fallbacks")),
         retries=document.get("retries", int),
         stream_recovery=document.choice("stream_recovery", Recovery, "continue"),
+        **read_strategy(document),
     )
 
 

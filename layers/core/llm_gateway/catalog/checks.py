@@ -6,10 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from llm_gateway.catalog.faults import did_you_mean, one_of, where
 from llm_gateway.catalog.price_files import priced_providers
 from llm_gateway.catalog.providers import ProviderRow, canonical, provider_rows
-from llm_gateway.catalog.schema import DeploymentTable, GatewayFile, ProviderTable, SpendingTable
+from llm_gateway.catalog.schema import (
+    ApartTable,
+    DeploymentTable,
+    GatewayFile,
+    ProviderTable,
+    RuleTable,
+    SpendingTable,
+)
 
 FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 """The keys of a model's table that name other models."""
+
+Place = tuple[str | int, ...]
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 
@@ -79,17 +88,44 @@ def _default_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
 
 def _model_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
     for alias, model in file.models.items():
+        place = ("models", alias)
         for index, deployment in enumerate(model.deployments):
-            if canonical(deployment.provider) not in known:
-                place = where(("models", alias, "deployments", index, "provider"))
-                yield f"{place}: {_not_a_provider(deployment.provider, known)}"
-            elif deployment.region is not None and "{region}" not in _base_url(deployment.provider, file):
-                yield (
-                    f"{where(('models', alias, 'deployments', index, 'region'))}: the base_url of "
-                    f'"{deployment.provider}" names no region: write it with {{region}}'
-                )
+            yield from _deployment_faults((*place, "deployments", index), deployment, file, known)
+        for kind in ("canary", "shadow_traffic"):
+            if (apart := getattr(model, kind)) is not None:
+                yield from _deployment_faults((*place, kind), apart, file, known)
         for kind in FALLBACKS:
-            yield from _fallback_faults(alias, kind, file, known)
+            for index, target in enumerate(getattr(model, kind)):
+                yield from _target_faults((*place, kind, index), target, file, known)
+        for index, rule in enumerate(model.rules):
+            yield from _rule_faults((*place, "rules", index), alias, rule, file, known)
+        if model.sticky_by is not None and model.strategy != "sticky":
+            yield f'{where((*place, "sticky_by"))}: needs strategy = "sticky"'
+
+
+def _deployment_faults(
+    place: Place, deployment: DeploymentTable | ApartTable, file: GatewayFile, known: Iterable[str]
+) -> Iterator[str]:
+    if canonical(deployment.provider) not in known:
+        yield f"{where((*place, 'provider'))}: {_not_a_provider(deployment.provider, known)}"
+    elif deployment.region is not None and "{region}" not in _base_url(deployment.provider, file):
+        yield (
+            f'{where((*place, "region"))}: the base_url of "{deployment.provider}" names no region: '
+            "write it with {region}"
+        )
+
+
+def _rule_faults(place: Place, alias: str, rule: RuleTable, file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    when = rule.when
+    if not when.model_dump(exclude_defaults=True):
+        yield f"{where((*place, 'when'))}: says nothing: name a condition, or change the deployments themselves"
+    above, below = when.input_tokens_above, when.input_tokens_below
+    if above is not None and below is not None and below - above < 2:
+        yield f"{where((*place, 'when'))}: never holds: no number is above {above} and below {below}"
+    if rule.use == alias:
+        yield f"{where((*place, 'use'))}: is the model itself"
+    else:
+        yield from _target_faults((*place, "use"), rule.use, file, known)
 
 
 def _base_url(provider: str, file: GatewayFile) -> str:
@@ -102,18 +138,15 @@ def _base_url(provider: str, file: GatewayFile) -> str:
     return (row.base_url if row is not None else None) or ""
 
 
-def _fallback_faults(alias: str, kind: str, file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
-    targets: list[str] = getattr(file.models[alias], kind)
-    for index, target in enumerate(targets):
-        place = where(("models", alias, kind, index))
-        if target in file.models:
-            continue
-        provider, colon, rest = target.partition(":")
-        if not colon or not rest:
-            aliases = did_you_mean(target, file.models)
-            yield f'{place}: "{target}" is neither a model of this file{aliases} nor provider:model'
-        elif canonical(provider) not in known:
-            yield f"{place}: {_not_a_provider(provider, known)}"
+def _target_faults(place: Place, target: str, file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    if target in file.models:
+        return
+    provider, colon, rest = target.partition(":")
+    if not colon or not rest:
+        aliases = did_you_mean(target, file.models)
+        yield f'{where(place)}: "{target}" is neither a model of this file{aliases} nor provider:model'
+    elif canonical(provider) not in known:
+        yield f"{where(place)}: {_not_a_provider(provider, known)}"
 
 
 def _cycle_faults(file: GatewayFile, kind: str) -> Iterator[str]:

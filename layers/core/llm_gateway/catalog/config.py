@@ -16,6 +16,7 @@ from llm_gateway.catalog.checks import FALLBACKS, cross_faults
 from llm_gateway.catalog.faults import ConfigError
 from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.catalog.schema import (
+    STRATEGY_KEYS,
     DeploymentTable,
     GatewayFile,
     KeyTable,
@@ -24,10 +25,10 @@ from llm_gateway.catalog.schema import (
     ProviderTable,
     SpendingTable,
     TeamTable,
-    TomlFloat,
     UserTable,
 )
 from llm_gateway.catalog.schema_faults import schema_faults
+from llm_gateway.catalog.schema_values import TomlFloat
 from llm_gateway.domain.identity import Role, VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import RegistryEntry
 
@@ -215,11 +216,23 @@ def _provider(name: str, table: ProviderTable) -> dict[str, Any]:
 
 
 def _model(table: ModelTable, file: GatewayFile) -> dict[str, Any]:
-    document = table.model_dump(mode="json", exclude_none=True, exclude={"deployments", "limits", "shadow"})
+    apart = {"deployments", "limits", "shadow", *STRATEGY_KEYS}
+    document = table.model_dump(mode="json", exclude_none=True, exclude=apart)
     document["deployments"] = [_deployment(each) for each in table.deployments]
     for kind in FALLBACKS:
         document[kind] = [_fallback(target, file) for target in getattr(table, kind)]
-    return {**document, **_limits(table)}
+    return {**document, **_strategy(table, file), **_limits(table)}
+
+
+def _strategy(table: ModelTable, file: GatewayFile) -> dict[str, Any]:
+    """What is said of how the alias shares its calls, and nothing of what is not said."""
+    document = table.model_dump(mode="json", include=STRATEGY_KEYS, exclude_defaults=True)
+    for rule in document.get("rules", ()):
+        rule["use"] = _fallback(rule["use"], file)
+    for kind in ("canary", "shadow_traffic"):
+        if kind in document:
+            document[kind]["provider"] = canonical(document[kind]["provider"])
+    return document
 
 
 def _deployment(table: DeploymentTable) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class AnthropicStream:
                 passed.append(chunk)
                 at = found.end()
             if at == len(block):
-                self.contents += 1
+                self.contents += any(passed)
                 return b"".join(passed)
         for event in self._split_events(block[at:]):
             if self._stopped:

@@ -100,8 +100,8 @@ class ContinuedStream:
         if data.strip() == _DONE:
             return self._released(ended=True) + b"data: [DONE]\n\n"
         chunk = orjson.loads(data)
-        choice: Mapping[str, Any] = next(iter(chunk.get("choices") or ()), {})
-        delta = choice.get("delta") or {}
+        choice = _choice(chunk) or {}
+        delta = _delta(choice)
         content = delta.get("content")
         if self._seam is not None and isinstance(content, str) and content:
             self._held.append((data, content))
@@ -129,10 +129,10 @@ class ContinuedStream:
 
     def _one_chunk(self, data: bytes, chunk: Mapping[str, Any], content: Any) -> bytes:
         """A chunk as one of the first stream's; nothing for one that would only say who speaks."""
-        choice = next(iter(chunk.get("choices") or ()), None)
+        choice = _choice(chunk)
         usage = chunk.get("usage")
         if choice is not None:
-            delta = choice.get("delta") or {}
+            delta = _delta(choice)
             says = any(value not in (None, "", [], {}) for name, value in delta.items() if name != "role")
             if not says and not choice.get("finish_reason") and not usage:
                 return b""
@@ -147,6 +147,17 @@ class ContinuedStream:
         if isinstance(usage, dict):
             data = set_member(data, "usage", orjson.dumps(_summed(usage, self._before)))
         return b"data: " + data.replace(b"\n", b" ") + b"\n\n"
+
+
+def _choice(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The chunk's choice; the translators have seen to it that those in a list are objects."""
+    choices = chunk.get("choices")
+    return choices[0] if isinstance(choices, list) and choices else None
+
+
+def _delta(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    delta = choice.get("delta")
+    return delta if isinstance(delta, dict) else {}
 
 
 def _with_content(content: str, delta: bytes) -> bytes:

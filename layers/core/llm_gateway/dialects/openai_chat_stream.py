@@ -202,7 +202,8 @@ class OpenAIStream:
             if event.data:
                 chunk = _object(event.data)
                 self._opening = self._opening or {name: chunk[name] for name in _OPENING if chunk.get(name)}
-                for choice in chunk.get("choices") or ():
+                choices = chunk.get("choices")
+                for choice in choices if isinstance(choices, list) else ():
                     self._fold_choice(choice)
         self._seen.clear()
         self._seen_size = 0

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 from llm_gateway.domain.limits import Abandoned, Policy
+from llm_gateway.domain.strategies import By, Canary, Hedge, Rule, Shadow, Strategy
 
 Dialect = Literal["openai_chat", "anthropic_messages", "gemini_generate_content", "bedrock_converse"]
 Credential = Literal["bearer", "header", "none", "sigv4", "oauth"]
@@ -129,6 +130,21 @@ class Alias:
     retries: int | None = None
     """How often a passing fault is tried again at the same deployment; None leaves it to `routing.retries`."""
     stream_recovery: Recovery = "continue"
+    strategy: Strategy = "weighted"
+    sticky_by: By = "user"
+    rules: tuple[Rule, ...] = ()
+    """The first that holds for a request leads."""
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+    hedge: Hedge | None = None
+    queue_s: float | None = None
+    """How long a request for it may wait for room in its caller's limits, where neither it nor its key says."""
+
+    @property
+    def all_deployments(self) -> tuple[Deployment, ...]:
+        """Its own, the canary's and the shadow's: whatever a call of it may reach without its fallbacks and rules."""
+        apart = (self.canary, self.shadow)
+        return (*self.deployments, *(each.deployment for each in apart if each is not None))
 
 
 @dataclass(frozen=True, slots=True)

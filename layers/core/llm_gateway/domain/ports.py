@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llm_gateway.domain.fallback import LostSettlement
+from llm_gateway.domain.health import Finding
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold
 from llm_gateway.domain.usage import RequestRecord
@@ -281,6 +282,21 @@ class Notifier(Protocol):
 
     async def publish(self, subject: str, text: str, attributes: Mapping[str, str]) -> None:
         """Raises `errors.Unavailable`."""
+        ...
+
+
+class HealthStore(Protocol):
+    """What processes tell each other of deployments that fail. Every method raises `errors.Unavailable`."""
+
+    async def tell(self, name: str, finding: Finding, over: Mapping[str, Finding]) -> Finding | None:
+        """Keeps what was found of the deployment `name`, unless what is there began later, which is returned then.
+
+        `over` are findings that nobody needs any more: each is forgotten, if it is still as it is given here.
+        """
+        ...
+
+    async def read(self) -> Mapping[str, Finding]:
+        """Of every deployment that something was found of; perhaps not yet what was told in the last second."""
         ...
 
 

@@ -12,8 +12,8 @@ from llm_gateway.pipeline.leg import Leg
 from llm_gateway.routing.candidates import Candidate, ordered
 from llm_gateway.routing.circuits import Circuits
 from llm_gateway.routing.faults import fault_of
-from llm_gateway.routing.resolve import Group, Route
 from llm_gateway.routing.retries import Chain, Decision, decide
+from llm_gateway.routing.route import Group, Route
 
 MakeLeg = Callable[[Candidate], Leg | None]
 """None where the deployment cannot serve; raises `InvalidRequest` for a request that its wire cannot carry."""

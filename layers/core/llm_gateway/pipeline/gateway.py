@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from llm_gateway.dialects.dialect import DecodedAnswer, Endpoint
 from llm_gateway.domain.catalog import Catalog, Recovery
@@ -38,13 +39,16 @@ from llm_gateway.pipeline.provider_call import ProviderCall
 from llm_gateway.pipeline.recovery import RecoveringStream
 from llm_gateway.routing.candidates import Candidate
 from llm_gateway.routing.circuits import Circuits
-from llm_gateway.routing.resolve import Route
+from llm_gateway.routing.route import Route
 from llm_gateway.schemas.openai_chat import (
     ModelRequest,
     read_chat_request,
     read_embeddings_request,
     read_moderation_request,
 )
+
+if TYPE_CHECKING:
+    from llm_gateway.pipeline.shared_health import SharedHealth
 
 LONGEST_FIRST_BYTE_S = 280.0
 """API Gateway drops a connection that is idle for five minutes; before that there is time for a real 504."""
@@ -69,6 +73,8 @@ class Gateway:
     circuits: Circuits
     idempotency: Idempotency | None = None
     """None where no call brings an idempotency key."""
+    health: "SharedHealth | None" = None
+    """None where each process keeps what it finds out to itself."""
     clock: Clock = field(default_factory=Clock)
     tracer: Tracer = field(default_factory=NoTracing)
     debug: Callable[..., None] | None = None
@@ -142,12 +148,15 @@ class Exchange:
         if self._settled:
             return
         self._settled = True
-        closing = None if self._run is None else asyncio.ensure_future(self._run.close())
+        beside = [] if self._run is None else [asyncio.ensure_future(self._run.close())]
+        health = self._gateway.health
+        if health is not None and health.due and self._attempts is not None:
+            beside.append(asyncio.ensure_future(health.look()))
         try:
             await self._settle_accounts()
         finally:
-            if closing is not None:
-                await closing
+            for each in beside:
+                await each
 
     async def _settle_accounts(self) -> None:
         ended = self._gateway.clock.now()

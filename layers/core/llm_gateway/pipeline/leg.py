@@ -110,21 +110,22 @@ class Leg:
 
     def all_attempts(self, billed: tuple[Usage, Cost] | None, error: str | None, ended: float) -> list[Attempt]:
         """Every call that was made, the one that was accepted with what was `billed`. `error` is the whole call's."""
-        if self.sent_at is None or (self.attempts and self.status is None):
-            return self.attempts
-        began = self.sent_at + sum(attempt.latency_ms for attempt in self.attempts) / 1000
-        last = Attempt(
-            self.provider.name,
-            self.deployment.model,
-            self.status,
-            code_of(self.error) or error,
-            milliseconds((self.ended_at or ended) - began),
-            *told_of(self.key),
-        )
+        if self.sent_at is None:
+            return []
+        attempts = [*self.attempts]
+        if not attempts or self.status is not None:
+            began = self.sent_at + sum(attempt.latency_ms for attempt in attempts) / 1000
+            code = code_of(self.error) or error
+            latency_ms = milliseconds((self.ended_at or ended) - began)
+            attempts.append(
+                Attempt(self.provider.name, self.deployment.model, self.status, code, latency_ms, *told_of(self.key))
+            )
         if billed is not None:
             usage, cost = billed
-            last = replace(last, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost.usd)
-        return [*self.attempts, last]
+            attempts[-1] = replace(
+                attempts[-1], input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost.usd
+            )
+        return attempts
 
     def _usage(self, error: GatewayError | None, *, gone: bool) -> Usage:
         """What the provider counted. Where it did not come to that, what it will bill for what it has begun.

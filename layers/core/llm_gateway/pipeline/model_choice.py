@@ -6,7 +6,9 @@ from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.dispatch import Dispatcher
-from llm_gateway.routing.resolve import Route, forbidden, named_providers, resolve, within
+from llm_gateway.routing.permission import forbidden, within
+from llm_gateway.routing.resolve import named_providers, resolve
+from llm_gateway.routing.route import Route
 
 
 class ModelChoice:

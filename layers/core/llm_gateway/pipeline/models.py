@@ -10,7 +10,7 @@ from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
-from llm_gateway.routing.resolve import Route
+from llm_gateway.routing.route import Route
 
 _AT_ONCE = 8
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llm_gateway.domain.catalog import Deployment
-from llm_gateway.routing.resolve import Group
+from llm_gateway.routing.route import Group
 
 
 class Health(Protocol):

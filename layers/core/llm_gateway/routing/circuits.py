@@ -9,6 +9,9 @@ limit is no failure; three in a row let the deployment rest for as long as the p
 
 A call counts for or against an open circuit only if it began after the opening: what was under way when a provider went
 silent tells nothing of how it is now.
+
+What other processes find out is told here too (`told_open`, `told_well`). Of two findings the one counts whose call
+began later, whoever made it.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +20,7 @@ from typing import Final, Literal
 
 from llm_gateway.domain.catalog import CircuitPolicy
 from llm_gateway.routing.faults import Fault
+from llm_gateway.routing.health import CircuitState, Pace
 
 WINDOW_S: Final = 30.0
 LEAST_CALLS: Final = 10
@@ -30,26 +34,23 @@ keep its own recovery from being seen."""
 MOST_DEPLOYMENTS: Final = 1024
 """Names come from callers: the ones whose calls are the longest ago are forgotten."""
 
+_NEVER: Final = float("-inf")
 _SLOTS: Final = 10
 _SLOT_S: Final = WINDOW_S / _SLOTS
-_LATENCY_SHARE: Final = 0.2
-"""Of the newest call in the mean."""
 
 
 @dataclass(frozen=True, slots=True)
-class CircuitState:
-    """A deployment's health at a moment. `opened_at` is a reading of the clock that `Circuits` was given."""
+class Opening:
+    """Why and how long a circuit is open. Times are readings of the clock that `Circuits` was given."""
 
-    state: Literal["closed", "open", "half_open"] = "closed"
-    failures: int = 0
-    """In a row."""
-    error_rate: float = 0.0
-    """Of the last half minute; 0 without calls."""
-    last_error: str | None = None
-    """The code, or else the kind, of the last fault."""
-    opened_at: float | None = None
-    latency_s: float | None = None
-    """Of successes, an exponentially weighted mean; None before the first."""
+    began: float
+    """When the call began that opened it last."""
+    opened_at: float
+    """When that call had failed."""
+    rests_until: float
+    since: float
+    """When it was opened first, since it was last closed."""
+    error: str | None = None
 
 
 class _Window:
@@ -85,9 +86,17 @@ class _Circuit:
     failures: int = 0
     limits: int = 0
     last_error: str | None = None
-    latency_s: float | None = None
+    pace: Pace = field(default_factory=Pace)
     opened_at: float | None = None
     """None while closed."""
+    began: float = 0.0
+    """Of an open one: when the call began that opened it last."""
+    since: float = 0.0
+    """Of an open one: when it was last closed."""
+    closes_from: float = 0.0
+    """A call that began from here on and works closes it."""
+    well_at: float = _NEVER
+    """When the latest call began that worked."""
     rests_until: float = 0.0
     probe_at: float | None = None
     """When the try of a half-open circuit began."""
@@ -97,9 +106,16 @@ class _Circuit:
 class Circuits:
     """`now` is a monotonic clock in seconds. For one event loop: nothing here waits or locks."""
 
-    def __init__(self, now: Callable[[], float], policy: CircuitPolicy | None = None) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        policy: CircuitPolicy | None = None,
+        turned: Callable[[str], None] | None = None,
+    ) -> None:
+        """`turned` hears the name of each circuit that a call of this process opens, keeps open, or closes."""
         self.policy = policy or CircuitPolicy()
         """May be replaced at any time, as the catalog changes."""
+        self.turned = turned
         self._now = now
         self._circuits: dict[str, _Circuit] = {}
 
@@ -122,17 +138,31 @@ class Circuits:
         circuit.probe_at = now
         return True
 
-    def succeeded(self, name: str, latency_s: float) -> None:
-        """A call worked, `latency_s` after it began."""
+    def begin(self, name: str) -> None:
+        """A call is sent. Each is ended with `ended`, whatever came of it."""
+        self._circuit(name).pace.in_flight += 1
+
+    def ended(self, name: str, tokens_per_s: float | None = None) -> None:
+        """A call is over, its stream included, which wrote `tokens_per_s` since its first content."""
+        circuit = self._circuits.get(name)
+        if circuit is not None:
+            circuit.pace.in_flight = max(0, circuit.pace.in_flight - 1)
+            circuit.pace.measured(tokens_per_s=tokens_per_s)
+
+    def succeeded(
+        self, name: str, latency_s: float, ttft_s: float | None = None, tokens_per_s: float | None = None
+    ) -> None:
+        """A call worked, `latency_s` after it began; the rest is given where it was measured by then."""
         circuit, now = self._circuit(name), self._now()
-        mean = circuit.latency_s
-        circuit.latency_s = latency_s if mean is None else mean + _LATENCY_SHARE * (latency_s - mean)
+        opened_at = circuit.opened_at
+        circuit.pace.measured(latency_s, ttft_s, tokens_per_s)
         self._works(circuit, now, now - latency_s)
+        self._tell(name, circuit, opened_at)
 
     def failed(self, name: str, fault: Fault, latency_s: float = 0.0) -> None:
         """A call came to `fault`, `latency_s` after it began."""
         circuit, now = self._circuit(name), self._now()
-        began = now - latency_s
+        began, opened_at = now - latency_s, circuit.opened_at
         circuit.last_error = fault.code or fault.kind
         if fault.kind == "gateway":
             self.left(name)
@@ -142,6 +172,7 @@ class Circuits:
             self._limited(circuit, now, began, fault.retry_after)
         else:
             self._broken(circuit, now, began)
+        self._tell(name, circuit, opened_at)
 
     def left(self, name: str) -> None:
         """A call ended and says nothing of the deployment, as when its caller left: another one may try it."""
@@ -157,12 +188,57 @@ class Circuits:
         """Of every deployment that was called lately, by name."""
         return {name: self._shown(circuit) for name, circuit in self._circuits.items()}
 
+    def opening(self, name: str) -> Opening | None:
+        """None for one that is closed."""
+        circuit = self._circuits.get(name)
+        return None if circuit is None else _opening(circuit)
+
+    def openings(self) -> Mapping[str, Opening]:
+        """Of every circuit that is not closed, by name."""
+        found = ((name, _opening(circuit)) for name, circuit in self._circuits.items())
+        return {name: opening for name, opening in found if opening is not None}
+
+    def well_at(self, name: str) -> float | None:
+        """When the latest call began that worked; None where none is known."""
+        circuit = self._circuits.get(name)
+        return None if circuit is None or circuit.well_at == _NEVER else circuit.well_at
+
+    def told_open(self, name: str, opening: Opening) -> None:
+        """Another process has found the deployment failing. Ours may know better, from a call that began later."""
+        circuit = self._circuit(name)
+        known = circuit.well_at if circuit.opened_at is None else max(circuit.well_at, circuit.began)
+        if opening.began <= known:
+            return
+        if circuit.opened_at is None:
+            circuit.opened_at, circuit.since = opening.opened_at, opening.since
+            circuit.rests_until, circuit.probe_at = opening.rests_until, None
+        circuit.opened_at = max(circuit.opened_at, opening.opened_at)
+        circuit.since = min(circuit.since, opening.since)
+        circuit.rests_until = max(circuit.rests_until, opening.rests_until)
+        # A call of ours that began after theirs knows better, though it began before theirs had failed.
+        circuit.began = circuit.closes_from = opening.began
+        circuit.last_error = opening.error
+
+    def told_well(self, name: str, began: float) -> None:
+        """A call of another process, begun then, has worked."""
+        circuit = self._circuits.get(name)
+        if circuit is None:
+            return
+        circuit.well_at = max(circuit.well_at, began)
+        if circuit.opened_at is not None and began > circuit.began:
+            circuit.failures = circuit.limits = 0
+            _close(circuit)
+
+    def _tell(self, name: str, circuit: _Circuit, opened_at: float | None) -> None:
+        if circuit.opened_at != opened_at and self.turned is not None:
+            self.turned(name)
+
     def _works(self, circuit: _Circuit, now: float, began: float) -> None:
         circuit.window.add(now, failed=False)
         circuit.failures = circuit.limits = 0
-        if circuit.opened_at is not None and began >= circuit.opened_at:
-            circuit.opened_at = circuit.probe_at = None
-            circuit.window = _Window()
+        circuit.well_at = max(circuit.well_at, began)
+        if circuit.opened_at is not None and began >= circuit.closes_from:
+            _close(circuit)
 
     def _broken(self, circuit: _Circuit, now: float, began: float) -> None:
         circuit.window.add(now, failed=True)
@@ -171,21 +247,21 @@ class Circuits:
         policy = self.policy
         if circuit.opened_at is not None:
             if began >= circuit.opened_at and now >= circuit.rests_until:
-                _open(circuit, now, policy.cool_down_s * 2)
+                _open(circuit, now, began, policy.cool_down_s * 2)
             return
         calls, failures = circuit.window.counts(now)
         too_many = calls >= LEAST_CALLS and failures >= policy.error_rate * calls
         if circuit.failures >= policy.failures or too_many:
-            _open(circuit, now, policy.cool_down_s)
+            _open(circuit, now, began, policy.cool_down_s)
 
     def _limited(self, circuit: _Circuit, now: float, began: float, retry_after: float | None) -> None:
         circuit.limits += 1
         rest_s = min(self.policy.cool_down_s if retry_after is None else retry_after, LONGEST_REST_S)
         if circuit.opened_at is not None:
             if began >= circuit.opened_at and now >= circuit.rests_until:
-                _open(circuit, now, rest_s)
+                _open(circuit, now, began, rest_s)
         elif circuit.limits >= LIMITS_IN_A_ROW:
-            _open(circuit, now, rest_s)
+            _open(circuit, now, began, rest_s)
 
     def _circuit(self, name: str) -> _Circuit:
         """Moved to the end, so that the first are those whose calls are the longest ago."""
@@ -200,6 +276,7 @@ class Circuits:
     def _shown(self, circuit: _Circuit) -> CircuitState:
         now = self._now()
         calls, failures = circuit.window.counts(now)
+        pace = circuit.pace
         state: Literal["closed", "open", "half_open"] = "closed"
         if circuit.opened_at is not None:
             state = "open" if now < circuit.rests_until else "half_open"
@@ -209,13 +286,30 @@ class Circuits:
             failures / calls if calls else 0.0,
             circuit.last_error,
             circuit.opened_at,
-            circuit.latency_s,
+            pace.latency_s,
+            pace.ttft_s,
+            pace.tokens_per_s,
+            pace.in_flight,
         )
 
 
-def _open(circuit: _Circuit, now: float, seconds: float) -> None:
-    circuit.opened_at, circuit.probe_at = now, None
+def _open(circuit: _Circuit, now: float, began: float, seconds: float) -> None:
+    if circuit.opened_at is None:
+        circuit.since = now
+    circuit.opened_at = circuit.closes_from = now
+    circuit.began, circuit.probe_at = began, None
     circuit.rests_until = now + seconds
+
+
+def _opening(circuit: _Circuit) -> Opening | None:
+    if circuit.opened_at is None:
+        return None
+    return Opening(circuit.began, circuit.opened_at, circuit.rests_until, circuit.since, circuit.last_error)
+
+
+def _close(circuit: _Circuit) -> None:
+    circuit.opened_at = circuit.probe_at = None
+    circuit.window = _Window()
 
 
 def _may_probe(circuit: _Circuit, now: float) -> bool:

@@ -7,54 +7,14 @@
 A prefix counts only where it names a configured provider, so names that hold ":" or "/" themselves stay whole.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 
-from llm_gateway.domain.catalog import Alias, Catalog, Deployment, Provider, Recovery, Timeouts
+from llm_gateway.domain.catalog import Alias, Catalog, Deployment, Provider
 from llm_gateway.errors import InvalidRequest, ModelNotFound
+from llm_gateway.routing.route import Dropped, Group, Route, Ruled
 
 _SEPARATORS = str.maketrans("/", ":")
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Deployments that share a name's calls by weight, in the configured order; never empty."""
-
-    name: str
-    """The alias, or what was said instead: `provider:model`, or a bare name."""
-    deployments: tuple[Deployment, ...]
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    retries: int | None = None
-    recovery: Recovery = "continue"
-    names: tuple[str, ...] = ()
-    """What a key's `models` may say to allow it: itself where it is an alias or a bare name, and the aliases that led
-    to it as a fallback."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a request goes: the groups of its own name and of the fallbacks, never empty."""
-
-    requested: str
-    """What the caller said, or the default model where they said nothing."""
-    alias: Alias | None
-    groups: tuple[Group, ...]
-    """What was asked for, and then the general fallbacks, each once."""
-    context_groups: tuple[Group, ...] = ()
-    """Instead of the fallbacks, for a request that is too long for the model; empty where none are configured."""
-    content_groups: tuple[Group, ...] = ()
-    """For a request that the provider's content policy refused."""
-
-    @property
-    def deployments(self) -> tuple[Deployment, ...]:
-        """The first group's."""
-        return self.groups[0].deployments
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """The first group's."""
-        return self.groups[0].timeouts
 
 
 def resolve(model: str | None, catalog: Catalog, configured: Container[str], others: Sequence[str] = ()) -> Route:
@@ -74,10 +34,12 @@ def resolve(model: str | None, catalog: Catalog, configured: Container[str], oth
     if others:
         names = dict.fromkeys((requested, *others))
         groups = tuple(_named(name, catalog, configured, "model" if name == requested else "models") for name in names)
-        return Route(requested, alias, groups)
-    if alias is None:
+        route = Route(requested, alias, groups)
+    elif alias is None:
         return Route(requested, None, (_named(requested, catalog, configured),))
-    return _alias_route(requested, alias, catalog)
+    else:
+        route = _alias_route(requested, alias, catalog)
+    return route if alias is None else _with_apart(route, alias, catalog)
 
 
 def named_providers(model: str | None, catalog: Catalog) -> list[Provider]:
@@ -85,46 +47,8 @@ def named_providers(model: str | None, catalog: Catalog) -> list[Provider]:
     requested = model or catalog.default_model
     if not requested or requested in catalog.aliases:
         return []
-    names = dict.fromkeys((_split(requested)[0], catalog.default_provider))
+    names = dict.fromkeys((split(requested)[0], catalog.default_provider))
     return [catalog.providers[name] for name in names if name is not None and _serves(name, catalog)]
-
-
-def allowed(patterns: tuple[str, ...] | None, route: Route) -> bool:
-    """Whether a key with these `models` may take `route`. None allows everything, an empty tuple nothing."""
-    return forbidden(patterns, route) is None
-
-
-def forbidden(patterns: tuple[str, ...] | None, route: Route) -> Group | None:
-    """The first group of `route` that a key with these `models` may not reach.
-
-    Patterns are shell-style (`*`, `?`, `[…]`), case-sensitive. They are held against what the request would reach and
-    not against how it was spelled: an alias by its name, which opens its configured fallbacks too, or else every
-    deployment as `provider:model`. A bare name counts as well, unless it begins like one of the catalog's providers:
-    with `echo:*`, the name `echo:x` opens nothing while `echo` is switched off and `openai` would get it.
-    """
-    if patterns is None:
-        return None
-    spelled = _spellings(patterns)
-    reached = (*route.groups, *route.context_groups, *route.content_groups)
-    return next((group for group in reached if not _opens(patterns, spelled, group)), None)
-
-
-def within(providers: tuple[str, ...] | None, route: Route) -> Route | None:
-    """`route` with only the deployments at `providers`; None where none is left. None as providers allows all.
-
-    Where none of the first group is left, the first fallback leads.
-    """
-    if providers is None:
-        return route
-    groups = _groups_at(providers, route.groups)
-    if not groups:
-        return None
-    return replace(
-        route,
-        groups=groups,
-        context_groups=_groups_at(providers, route.context_groups),
-        content_groups=_groups_at(providers, route.content_groups),
-    )
 
 
 def _named(requested: str, catalog: Catalog, configured: Container[str], param: str = "model") -> Group:
@@ -134,7 +58,7 @@ def _named(requested: str, catalog: Catalog, configured: Container[str], param: 
         if group is None:
             raise _not_found(requested, param=param)
         return group
-    prefix, rest = _split(requested)
+    prefix, rest = split(requested)
     if prefix in configured and _serves(prefix, catalog):
         if not rest:
             raise _not_found(requested, f" Name a model of the provider: `{requested}…`.", param)
@@ -148,7 +72,7 @@ def _named(requested: str, catalog: Catalog, configured: Container[str], param: 
 
 def _alias_route(requested: str, alias: Alias, catalog: Catalog) -> Route:
     if not alias.fallbacks and not alias.context_window_fallbacks and not alias.content_policy_fallbacks:
-        return Route(requested, alias, (_named(requested, catalog, ()),))
+        return Route(requested, alias, (_named(requested, catalog, ()),), dropped=tuple(_disabled(alias, catalog)))
     general = _Chain(catalog, lambda one: one.fallbacks)
     general.add(alias)
     if not general.groups:
@@ -157,7 +81,28 @@ def _alias_route(requested: str, alias: Alias, catalog: Catalog) -> Route:
     context.follow(alias, alias.context_window_fallbacks)
     content = _Chain(catalog, lambda one: one.content_policy_fallbacks, without=alias)
     content.follow(alias, alias.content_policy_fallbacks)
-    return Route(requested, alias, tuple(general.groups), tuple(context.groups), tuple(content.groups))
+    chains = tuple(general.groups), tuple(context.groups), tuple(content.groups)
+    return Route(requested, alias, *chains, dropped=tuple(general.dropped))
+
+
+def _with_apart(route: Route, alias: Alias, catalog: Catalog) -> Route:
+    """The route with what its alias does apart from its own deployments: rules, and shadow traffic."""
+    if not alias.rules and alias.shadow is None:
+        return route
+    rules, dropped = [], list(route.dropped)
+    for rule in alias.rules:
+        target = catalog.aliases.get(rule.use)
+        if target is not None:
+            group = _alias_group(target, catalog, (alias.name,))
+            dropped += _disabled(target, catalog)
+        elif (group := _target_group(rule.use, alias, catalog, (alias.name,))) is None:
+            dropped.append(_disabled_target(rule.use))
+        rules.append(Ruled(rule.when, group))
+    shadow, percent = None, 0.0
+    if alias.shadow is not None and _serves(alias.shadow.deployment.provider, catalog):
+        percent = alias.shadow.percent
+        shadow = Group(alias.name, (alias.shadow.deployment,), alias.timeouts, names=(alias.name,))
+    return replace(route, rules=tuple(rules), shadow=shadow, shadow_percent=percent, dropped=tuple(dropped))
 
 
 class _Chain:
@@ -165,6 +110,7 @@ class _Chain:
 
     def __init__(self, catalog: Catalog, after: Callable[[Alias], Sequence[str]], without: Alias | None = None) -> None:
         self.groups: list[Group] = []
+        self.dropped: list[Dropped] = []
         self._catalog = catalog
         self._after = after
         self._seen = set() if without is None else {without.name}
@@ -177,6 +123,7 @@ class _Chain:
         self._seen.add(alias.name)
         if (group := _alias_group(alias, self._catalog, through)) is not None:
             self.groups.append(group)
+        self.dropped += _disabled(alias, self._catalog)
         self.follow(alias, self._after(alias), through)
 
     def follow(self, alias: Alias, targets: Sequence[str], through: tuple[str, ...] = ()) -> None:
@@ -185,45 +132,54 @@ class _Chain:
                 continue
             if (further := self._catalog.aliases.get(target)) is not None:
                 self.add(further, (alias.name, *through))
-            elif (group := self._target_group(target, alias, (alias.name, *through))) is not None:
+            elif (group := _target_group(target, alias, self._catalog, (alias.name, *through))) is not None:
                 self._seen.add(target)
                 self.groups.append(group)
+            else:
+                self.dropped.append(_disabled_target(target))
 
-    def _target_group(self, target: str, alias: Alias, through: tuple[str, ...]) -> Group | None:
-        """Of `provider:model`: it has the ways of the alias that names it."""
-        provider, model = _split(target)
-        if not model or not _serves(provider, self._catalog):
-            return None
-        deployments = (Deployment(provider, model),)
-        return Group(target, deployments, alias.timeouts, alias.retries, alias.stream_recovery, through)
+
+def _target_group(target: str, alias: Alias, catalog: Catalog, through: tuple[str, ...]) -> Group | None:
+    """Of `provider:model`: it has the ways of the alias that names it."""
+    provider, model = split(target)
+    if not model or not _serves(provider, catalog):
+        return None
+    deployments = (Deployment(provider, model),)
+    return Group(target, deployments, alias.timeouts, alias.retries, alias.stream_recovery, through)
 
 
 def _alias_group(alias: Alias, catalog: Catalog, through: tuple[str, ...] = ()) -> Group | None:
     serving = tuple(each for each in alias.deployments if _serves(each.provider, catalog))
     if not serving:
         return None
-    names = (alias.name, *through)
-    return Group(alias.name, serving, alias.timeouts, alias.retries, alias.stream_recovery, names)
+    canary = alias.canary
+    return Group(
+        alias.name,
+        serving,
+        alias.timeouts,
+        alias.retries,
+        alias.stream_recovery,
+        (alias.name, *through),
+        alias.strategy,
+        alias.sticky_by,
+        canary if canary is not None and _serves(canary.deployment.provider, catalog) else None,
+    )
 
 
-def _groups_at(providers: tuple[str, ...], groups: Iterable[Group]) -> tuple[Group, ...]:
-    left = []
-    for group in groups:
-        deployments = tuple(each for each in group.deployments if each.provider in providers)
-        if deployments:
-            left.append(
-                group if len(deployments) == len(group.deployments) else replace(group, deployments=deployments)
-            )
-    return tuple(left)
+def _disabled(alias: Alias, catalog: Catalog) -> list[Dropped]:
+    """Where nobody is left to share with, the canary has no calls to take."""
+    reached = alias.deployments if alias.canary is None else (*alias.deployments, alias.canary.deployment)
+    gone = [each for each in reached if not _serves(each.provider, catalog)]
+    if gone and all(each in gone for each in alias.deployments):
+        gone = list(reached)
+    return [Dropped(each, alias.name, "disabled") for each in gone]
 
 
-def _opens(patterns: tuple[str, ...], spelled: tuple[str, ...], group: Group) -> bool:
-    if any(_matches(name, patterns) for name in group.names):
-        return True
-    return all(_matches(f"{each.provider}:{each.model}", spelled) for each in group.deployments)
+def _disabled_target(target: str) -> Dropped:
+    return Dropped(Deployment(*split(target)), target, "disabled")
 
 
-def _split(requested: str) -> tuple[str, str]:
+def split(requested: str) -> tuple[str, str]:
     """Provider and model around the first ":" or "/". Providers' names hold neither, so no later one can matter."""
     at = requested.translate(_SEPARATORS).find(":")
     if at < 0:
@@ -234,20 +190,6 @@ def _split(requested: str) -> tuple[str, str]:
 def _serves(provider: str, catalog: Catalog) -> bool:
     found = catalog.providers.get(provider)
     return found is not None and found.enabled and found.base_url is not None
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _spellings(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """The patterns, and each with its provider in the one spelling: `azure-openai/*` as `azure_openai:*`."""
-    spelled = list(patterns)
-    for pattern in patterns:
-        prefix, rest = _split(pattern)
-        if prefix:
-            spelled.append(f"{prefix}:{rest}")
-    return tuple(spelled)
 
 
 def _without_key(prefix: str, catalog: Catalog, configured: Container[str]) -> str:

@@ -20,7 +20,7 @@ _INTEGERS = ("n", "max_tokens", "max_completion_tokens", "top_logprobs")
 _MAXIMUM_N = 128
 _LONGEST_MODEL = 512
 """Long enough for an ARN of an inference profile."""
-_MOST_MODELS = 8
+MOST_MODELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def _models(body: bytes, fields: dict[str, Any]) -> tuple[bytes, str | None, tup
     body = remove_member(body, "models")
     if given is None:
         return body, model, ()
-    if not isinstance(given, list) or len(given) > _MOST_MODELS:
-        raise InvalidRequest(f"`models` must be an array of at most {_MOST_MODELS} names.", param="models")
+    if not isinstance(given, list) or len(given) > MOST_MODELS:
+        raise InvalidRequest(f"`models` must be an array of at most {MOST_MODELS} names.", param="models")
     for index, name in enumerate(given):
         if not isinstance(name, str):
             raise InvalidRequest(f"`models[{index}]` must be a string.", param=f"models[{index}]")

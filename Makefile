@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test build local deploy bench prove prove-usage prices check checkov requirements clean
+.PHONY: help setup run test build local deploy bench faults routes prove prove-usage prices check checkov requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -56,6 +56,12 @@ deploy: build ## build and deploy the stack into your AWS account, asking what i
 
 bench: $(STAMP) ## measure the gateway against plain passthroughs (docs/performance.md)
 	$(BIN)/python -m tests.bench
+
+faults: $(STAMP) ## try every way in which a provider misbehaves, and tell what comes of it (CASES="stall 429")
+	$(BIN)/python -m tests.faults $(CASES)
+
+routes: $(STAMP) ## simulate 10,000 requests by every routing strategy, hedged and not (SEED=1)
+	$(BIN)/python -m tests.routes --seed $(or $(SEED),1)
 
 prove: $(STAMP) ## prove that no budget is overspent, with processes killed and the engine hung (needs Java and Maven)
 	$(BIN)/python -m tests.prove

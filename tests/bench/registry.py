@@ -14,6 +14,7 @@ from llm_gateway.adapters.registry_edits import command_event
 from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.ports import HttpRequest, RegistryEditor
 from llm_gateway.domain.revisions import Put
+from llm_gateway.errors import UpstreamError
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from tests.bench.wire import KEY, MODEL, PROVIDER_KEY
@@ -118,6 +119,9 @@ class _Answer:
 
     async def read(self, limit: int) -> bytes:
         return b'{"Items": []}'
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         """There is nothing to close."""

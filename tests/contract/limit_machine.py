@@ -5,7 +5,7 @@ never look back. A subclass of `LimitMachine` says where they are.
 """
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -54,6 +54,11 @@ class Life:
     """The true ones, where they came while the minute was still counted."""
     state: str = "live"
     """live, abandoned, settled, cancelled"""
+    known: Hold = field(init=False)
+    """The hold as it was taken: whoever ends it need not have heard that it was widened."""
+
+    def __post_init__(self) -> None:
+        self.known = self.hold
 
     @property
     def is_held(self) -> bool:
@@ -91,6 +96,22 @@ class Model:
                 if label in life.hold.labels
             ),
             Decimal(0),
+        )
+
+    def widens(self, policy: Policy, life: Life, more: Decimal) -> bool:
+        """Only money is asked for, and only what it is more than before."""
+        if life.state != "live":
+            return False
+        now = self.level(life.hold.minute, life.hold.labels)
+        return (
+            policy.shadow
+            or more <= 0
+            or all(
+                now.committed_in(label) + more <= budget.usd
+                for budget in policy.budgets
+                for label in life.hold.labels
+                if budget.hard and budget.counts_in(label)
+            )
         )
 
     def fits(self, policy: Policy, hold: Hold) -> bool:
@@ -164,24 +185,48 @@ class LimitMachine(RuleBasedStateMachine):
 
     def end(self, name: str, life: Life, share: Decimal, tokens: int) -> None:
         cost = life.hold.usd * share
-        after = self.run(self.scopes.settle(name, life.hold, life.tag, cost, tokens, self.now))
+        after = self.run(self.scopes.settle(name, life.known, life.tag, cost, tokens, self.now))
         if life.state == "live" and life.hold.minute >= int(self.now) // MINUTE_S - 1:
             life.tokens = tokens
         life.cost, life.state = cost, "settled"
         assert after is not None
-        # Of a hold that outlived its period the counters may have been pruned: as in the invariants below.
-        counted, wanted = set(self.labels_that_count()), _money_shown(self.level(life.hold).spent)
-        assert {label: usd for label, usd in _money_shown(after.spent).items() if label in counted} == {
-            label: usd for label, usd in wanted.items() if label in counted
-        }
+        assert self.counted(after.spent) == self.counted(self.level(life.hold).spent)
 
     @precondition(lambda self: self.model.all_held())
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         name, life = self.draw(data)
-        self.run(self.scopes.cancel(name, life.hold, life.tag, self.now))
+        self.run(self.scopes.cancel(name, life.known, life.tag, self.now))
         if life.state == "live":
             life.state = "cancelled"
+
+    @precondition(lambda self: self.model.all_held())
+    @rule(data=st.data(), more=st.decimals("-0.2", "0.5", places=12), heard=st.booleans())
+    def widen(self, data: st.DataObject, more: Decimal, heard: bool) -> None:
+        """Its process may know of an earlier widening, or not."""
+        name, life = self.draw(data)
+        known = life.hold if heard else life.known
+        usd, fits = life.hold.usd + more, self.model.widens(self.policy, life, more)
+        answer = self.run(self.scopes.widen(name, known, life.tag, usd, self.policy, self.now))
+        assert isinstance(answer, Grant) is fits, "no false refusal, and nothing widened that does not fit"
+        if isinstance(answer, Grant):
+            life.hold = replace(life.hold, usd=max(usd, life.hold.usd))
+            if answer.level.committed:
+                assert self.counted(answer.level.committed) == self.counted(self.level(life.hold).committed)
+        elif life.state == "live":
+            others = self.level(life.hold).without(life.hold)
+            assert self.counted(answer.level.committed) == self.counted(others.committed)
+
+    @precondition(lambda self: self.model.all_held())
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """Of a live hold only: one that was abandoned is charged what its record says."""
+        name, life = self.draw(data)
+        self.run(self.scopes.leave(name, life.known, life.tag, self.now))
+        if life.state == "live":
+            if life.hold.minute >= int(self.now) // MINUTE_S - 1:
+                life.tokens = 0
+            life.cost, life.state = Decimal(0), "settled"
 
     # -- what the sweep does ------------------------------------------------------------------------------------
 
@@ -190,7 +235,7 @@ class LimitMachine(RuleBasedStateMachine):
     def abandon(self, data: st.DataObject, share: Decimal) -> None:
         name, life = self.draw(data)
         charge = life.hold.usd * share
-        self.run(self.scopes.abandon(name, life.hold, life.tag, charge, self.now))
+        self.run(self.scopes.abandon(name, life.known, life.tag, charge, self.now))
         if life.state == "live":
             life.cost, life.state = charge, "abandoned"
 
@@ -208,15 +253,24 @@ class LimitMachine(RuleBasedStateMachine):
     # -- what arrives twice, late, or for another hold ----------------------------------------------------------
 
     @precondition(lambda self: self.model.lives)
-    @rule(data=st.data(), ends=st.sampled_from(["cancel", "settle", "abandon"]), usd=_dollars, tokens=_tokens)
+    @rule(
+        data=st.data(),
+        ends=st.sampled_from(["cancel", "leave", "settle", "abandon", "widen"]),
+        usd=_dollars,
+        tokens=_tokens,
+    )
     def again(self, data: st.DataObject, ends: str, usd: Decimal, tokens: int) -> None:
         """What ends a hold that has ended, or another attempt's, changes nothing."""
         name, life = data.draw(st.sampled_from(self.model.lives))
         tag = life.tag if not life.is_held else "another"
         if ends == "cancel":
             self.run(self.scopes.cancel(name, life.hold, tag, self.now))
+        elif ends == "leave":
+            self.run(self.scopes.leave(name, life.hold, tag, self.now))
         elif ends == "abandon":
             self.run(self.scopes.abandon(name, life.hold, tag, usd, self.now))
+        elif ends == "widen":
+            assert isinstance(self.run(self.scopes.widen(name, life.hold, tag, usd, self.policy, self.now)), Refusal)
         else:
             assert self.run(self.scopes.settle(name, life.hold, tag, usd, tokens, self.now)) is None
 
@@ -267,6 +321,11 @@ class LimitMachine(RuleBasedStateMachine):
         """Those of two days ago may have been pruned, in every zone."""
         fresh = {label for days in range(2) for label in self.policy.labels(self.now - days * 86_400)}
         return sorted(self.labels_seen & fresh)
+
+    def counted(self, money: tuple[tuple[str, Decimal], ...]) -> dict[str, Decimal]:
+        """Of a hold that outlived its period the counters may have been pruned."""
+        counted = set(self.labels_that_count())
+        return {label: usd for label, usd in _money_shown(money).items() if label in counted}
 
     def level(self, hold: Hold) -> Level:
         return self.model.level(hold.minute, hold.labels)

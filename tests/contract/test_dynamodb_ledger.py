@@ -10,8 +10,10 @@ import pytest
 from llm_gateway.adapters.attributes import Item, request_key
 from llm_gateway.adapters.aws_json import AwsJsonClient
 from llm_gateway.adapters.dynamodb_ledger import DynamoDBLedger
+from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
+from llm_gateway.domain.limits import Budget, Grant, Hold, Policy, Scope
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
-from llm_gateway.errors import UpstreamCut
+from llm_gateway.errors import UpstreamCut, UpstreamError
 from tests.contract.conftest import CREDENTIALS, create_ledger_table
 from tests.contract.records import item_size, open_record, plain_record
 
@@ -73,6 +75,22 @@ async def test_two_calls_and_five_write_units_a_request(real_dynamodb: AwsJsonCl
     assert item_size(await read(real_dynamodb, table, "one")) < 700
 
 
+@pytest.mark.dynamodb_local
+async def test_a_further_attempt_costs_a_write_unit_for_each_change(real_dynamodb: AwsJsonClient) -> None:
+    table = await create_ledger_table(real_dynamodb)
+    ledger, scopes = DynamoDBLedger(real_dynamodb, table), DynamoDBScopes(real_dynamodb, table)
+    record, policy = open_record("one", scopes=("team#search",)), Policy(budgets=(Budget(Decimal(9), "day"),))
+    hold = Hold(Scope("team", "search"), Decimal(1), 10, 29_500_000, policy.labels(1_770_000_000), 1_770_000_900)
+    await ledger.open(record)
+    grant = await scopes.reserve("one", hold, policy, 1_770_000_000)
+    assert isinstance(grant, Grant)
+    real_dynamodb.capacity.clear()
+    await ledger.open(replace(record, holds=(grant.tag,), scopes=(*record.scopes, "deployment#corp:b")))
+    await scopes.widen("one", hold, grant.tag, Decimal(2), policy, 1_770_000_000)
+    await scopes.leave("one", replace(hold, usd=Decimal(2)), grant.tag, 1_770_000_000)
+    assert real_dynamodb.capacity == {"PutItem": 1.0, "UpdateItem": 2.0}
+
+
 class LosesAnswers:
     """Passes everything on, and loses the first `lost` answers: the store did it, and nobody heard."""
 
@@ -103,6 +121,9 @@ class Lost:
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.chunks()
+
+    def end(self, error: UpstreamError) -> None:
+        self._response.end(error)
 
     async def close(self) -> None:
         await self._response.close()

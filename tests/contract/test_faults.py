@@ -16,17 +16,19 @@ from llm_gateway.domain.limits import Budget, Grant, Hold, Policy, Scope
 from llm_gateway.domain.usage import RequestRecord, Usage
 from llm_gateway.errors import Unavailable
 from llm_gateway.pipeline.repair import LATE_S, Repair
-from llm_gateway.pipeline.reservations import Limited, Refused, Reservation, Reservations
+from llm_gateway.pipeline.reservations import Change, Limited, Refused, Reservation, Reservations
 from tests.contract.conftest import AwsClients, create_ledger_table, engine_url
 from tests.contract.records import open_record
 from tests.fakes.dynamodb_faults import FAULTS, DynamoDBFaults
 
 REQUESTS, TASKS = 200, 8
-TEAM, KEY = Scope("team", "search"), Scope("key", "prod")
+TEAM, KEY, OTHER = Scope("team", "search"), Scope("key", "prod"), Scope("deployment", "corp:other")
 BUDGET = Budget(Decimal(1), "total")
 LIMITED = (Limited(KEY, Policy(parallel=50)), Limited(TEAM, Policy(budgets=(BUDGET,))))
+AT_OTHER = Limited(OTHER, Policy(budgets=(BUDGET,)))
 NOW = 1_770_000_000.0
 LIVES_S = 900
+_ENDS = ("settled", "settled", "settled", "moved", "moved", "nothing", "cancelled", "died", "moved and died")
 
 
 @dataclass
@@ -87,7 +89,7 @@ async def test_the_sums_agree(stores: Stores) -> None:
 
     assert all(stores.faults.done[fault] for fault in FAULTS), stores.faults.done
     assert outcomes.count("refused") > 5, "the budget was never full"
-    assert outcomes.count("settled") > 20
+    assert outcomes.count("settled") + outcomes.count("moved") > 20
     assert highest <= BUDGET.usd
 
     stores.faults.pause()
@@ -98,7 +100,13 @@ async def test_the_sums_agree(stores: Stores) -> None:
     level = await stores.true_scopes.level(TEAM, 0, ("T",))
     assert (level.spent_in("T"), level.committed_in("T")) == (items, items)
     assert level.spent_in("T") <= BUDGET.usd
-    for scope in (TEAM, KEY):
+    there = sum(
+        (record.cost_usd or Decimal(0) for record in records if record and OTHER.id in record.scopes), Decimal(0)
+    )
+    level = await stores.true_scopes.level(OTHER, 0, ("T",))
+    assert (level.spent_in("T"), level.committed_in("T")) == (there, there)
+    assert there > 0, "nothing moved on"
+    for scope in (TEAM, KEY, OTHER):
         assert await stores.true_scopes.holds(scope) == []
         assert (await stores.true_scopes.level(scope, 0, ())).in_flight == 0
     await _what_is_left_can_be_spent(stores, BUDGET.usd - items)
@@ -106,13 +114,14 @@ async def test_the_sums_agree(stores: Stores) -> None:
 
 def _plan(randomness: Random) -> tuple[Decimal, Decimal, str]:
     """What it may cost, what it comes to, and what becomes of it."""
-    most = Decimal(randomness.randrange(1, 10**9)).scaleb(-10)
+    most = Decimal(randomness.randrange(1, 4 * 10**8)).scaleb(-10)
     share = Decimal(randomness.randrange(0, 1001)).scaleb(-3)
-    return most, most * share, randomness.choice(["settled", "settled", "settled", "nothing", "cancelled", "died"])
+    return most, most * share, randomness.choice(_ENDS)
 
 
 async def _request(stores: Stores, request_id: str, most: Decimal, cost: Decimal, end: str) -> str:
-    """What became of it. `cancelled` gives everything back before the provider is called; `died` stops right there."""
+    """What became of it. `cancelled` gives everything back before the provider is called; `died` stops right there;
+    `moved` goes on to another deployment, which may cost twice as much."""
     repair = Repair(stores.ledger, stores.scopes, lambda: "charge", lambda: NOW)
     process = Reservations(
         stores.ledger, stores.scopes, repair, lambda _alert: None, lambda _id, _scope, _error: None, lambda: NOW
@@ -133,11 +142,18 @@ async def _request(stores: Stores, request_id: str, most: Decimal, cost: Decimal
     if isinstance(answer, Refused):
         await _settle(stores, process, failed, None)
         return "refused"
+    if end.startswith("moved"):
+        wider = replace(record, reserved_usd=2 * most)
+        try:
+            refused = await process.readmit(wider, answer, Change([AT_OTHER], [], 10), "deny")
+        except Unavailable:
+            refused = Refused([])
+        cost = cost if refused else 2 * cost
     if end == "cancelled":
         await process.cancel(request_id, answer)
         await _settle(stores, process, failed, None)
-    elif end != "died":
-        cost = cost if end == "settled" else Decimal(0)
+    elif not end.endswith("died"):
+        cost = Decimal(0) if end == "nothing" else cost
         truth = replace(record, status="settled", reserved_usd=None, cost_usd=cost, usage=Usage(5, 5))
         await _settle(stores, process, truth, answer)
     return end

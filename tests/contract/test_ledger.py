@@ -46,6 +46,18 @@ async def test_opened_late_changes_nothing(ledger: Ledger, opened: RequestRecord
     assert await ledger.get(opened.request_id) == settled(opened)
 
 
+async def test_opened_again_with_more_in_it(ledger: Ledger, opened: RequestRecord) -> None:
+    """The request went on to another deployment; the first opening, carried out late, does not undo that."""
+    moved = replace(opened, scopes=("key#prod", "deployment#corp:b"), holds=("tag",), reserved_usd=Decimal("0.5"))
+    await ledger.open(opened)
+    await ledger.open(moved)
+    await ledger.open(opened)
+    assert await ledger.get(opened.request_id) == moved
+    again = replace(moved, scopes=("key#prod",))
+    await ledger.open(again)
+    assert await ledger.get(opened.request_id) == again
+
+
 async def test_an_id_belongs_to_one_request(ledger: Ledger, opened: RequestRecord) -> None:
     await ledger.open(opened)
     at, key_id = opened.at_ms, opened.key_id

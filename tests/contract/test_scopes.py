@@ -76,6 +76,122 @@ async def test_reserved_twice_with_the_answer_lost_is_told_so(scopes: Scopes) ->
     assert await level(scopes) == before
 
 
+async def test_widened_it_holds_more_once(scopes: Scopes) -> None:
+    grant = await granted(scopes, "req_1", hold())
+    for _ in range(2):
+        answer = await scopes.widen("req_1", hold(), grant.tag, Decimal("0.75"), POLICY, NOW)
+        assert answer == Grant(Level(committed=committed("0.75")), grant.tag)
+    assert await level(scopes) == Level(1, 10, 1, committed("0.75"))
+    (stored,) = await scopes.holds(TEAM)
+    assert stored.hold == hold("0.75")
+
+
+async def test_widened_again_from_what_it_was_at_first(scopes: Scopes) -> None:
+    """A widening whose answer was lost: the process knows of the hold as it was taken."""
+    grant = await granted(scopes, "req_1", hold())
+    await scopes.widen("req_1", hold(), grant.tag, Decimal("0.5"), POLICY, NOW)
+    assert isinstance(await scopes.widen("req_1", hold(), grant.tag, Decimal("0.75"), POLICY, NOW), Grant)
+    assert await level(scopes) == Level(1, 10, 1, committed("0.75"))
+    assert isinstance(await scopes.widen("req_1", hold(), grant.tag, Decimal("0.6"), POLICY, NOW), Grant)
+    assert await level(scopes) == Level(1, 10, 1, committed("0.75")), "a hold is never made less"
+
+
+async def test_widened_to_exactly_what_is_left(scopes: Scopes) -> None:
+    grant = await granted(scopes, "req_1", hold("0.1"))
+    await granted(scopes, "req_2", hold("0.3"))
+    answer = await scopes.widen("req_1", hold("0.1"), grant.tag, Decimal("0.700000000001"), POLICY, NOW)
+    assert answer == Refusal(Level(1, 10, 1, committed("0.3"))), "what others have taken"
+    assert (await level(scopes)).committed == committed("0.4")
+    assert isinstance(await scopes.widen("req_1", hold("0.1"), grant.tag, Decimal("0.7"), POLICY, NOW), Grant)
+    assert (await level(scopes)).committed == committed("1")
+
+
+async def test_widening_asks_for_money_alone(scopes: Scopes) -> None:
+    policy = replace(POLICY, rpm=1, tpm=10, parallel=1)
+    grant = await granted(scopes, "req_1", hold(), policy)
+    assert isinstance(await scopes.widen("req_1", hold(), grant.tag, Decimal("0.5"), policy, NOW), Grant)
+
+
+@pytest.mark.parametrize("policy", [replace(POLICY, shadow=True), Policy(budgets=(replace(DAY, hard=False),))])
+async def test_what_is_not_enforced_is_widened(scopes: Scopes, policy: Policy) -> None:
+    wanted = hold(labels=policy.labels(NOW))
+    grant = await granted(scopes, "req_1", wanted, policy)
+    answer = await scopes.widen("req_1", wanted, grant.tag, Decimal(9), policy, NOW)
+    assert isinstance(answer, Grant)
+    assert answer.level.committed == tuple((label, Decimal(9)) for label in wanted.labels)
+
+
+async def test_a_refused_widening_names_the_holds_past_their_time(scopes: Scopes) -> None:
+    await granted(scopes, "req_old", hold("0.5", expires_at=int(NOW) - 1))
+    grant = await granted(scopes, "req_1", hold())
+    answer = await scopes.widen("req_1", hold(), grant.tag, Decimal("0.6"), POLICY, NOW)
+    assert isinstance(answer, Refusal)
+    assert answer.stale == ("req_old",)
+
+
+@pytest.mark.parametrize("ended", ["never", "another", "settled", "cancelled", "abandoned"])
+async def test_only_a_live_hold_is_widened(scopes: Scopes, ended: str) -> None:
+    """The widening that comes late, when the request is over, holds nothing."""
+    tag = "other"
+    if ended != "never":
+        grant = await granted(scopes, "req_1", hold())
+        tag = "other" if ended == "another" else grant.tag
+    if ended == "settled":
+        await scopes.settle("req_1", hold(), tag, Decimal("0.1"), 7, NOW)
+    elif ended == "cancelled":
+        await scopes.cancel("req_1", hold(), tag, NOW)
+    elif ended == "abandoned":
+        await scopes.abandon("req_1", hold(), tag, Decimal("0.1"), NOW)
+    before = await level(scopes)
+    assert isinstance(await scopes.widen("req_1", hold(), tag, Decimal("0.5"), POLICY, NOW), Refusal)
+    assert await level(scopes) == before
+
+
+@pytest.mark.parametrize("knows", ["0.25", "0.75"])
+@pytest.mark.parametrize("ends", ["cancel", "leave", "settle", "abandon", "settle late"])
+async def test_ended_is_what_is_held_whatever_is_known_of_it(scopes: Scopes, ends: str, knows: str) -> None:
+    """Its process may have died, or lost the answer, between the widening and this."""
+    grant = await granted(scopes, "req_1", hold())
+    await scopes.widen("req_1", hold(), grant.tag, Decimal("0.75"), POLICY, NOW)
+    known, cost = hold(knows), Decimal("0.4")
+    if ends == "cancel":
+        await scopes.cancel("req_1", known, grant.tag, NOW)
+        assert await level(scopes) == Level(0, 0, 0, committed("0"))
+        return
+    if ends == "leave":
+        await scopes.leave("req_1", known, grant.tag, NOW)
+        assert await level(scopes) == Level(1, 0, 0, committed("0"))
+        return
+    if ends.startswith("settle"):
+        if ends == "settle late":
+            await scopes.abandon("req_1", known, grant.tag, Decimal("0.75"), NOW)
+        await scopes.settle("req_1", known, grant.tag, cost, 10, NOW)
+    else:
+        await scopes.abandon("req_1", known, grant.tag, cost, NOW)
+    assert await level(scopes) == Level(1, 10, 0, committed("0.4"), committed("0.4"))
+
+
+async def test_left_it_keeps_its_place_in_the_minute(scopes: Scopes) -> None:
+    grant = await granted(scopes, "req_1", hold())
+    for _ in range(2):
+        await scopes.leave("req_1", hold(), grant.tag, NOW)
+    assert await level(scopes) == Level(1, 0, 0, committed("0"))
+    assert await scopes.holds(TEAM) == []
+    again = await granted(scopes, "req_1", hold())
+    await scopes.leave("req_1", hold(), grant.tag, NOW)
+    assert await level(scopes) == again.level, "the call that comes late ends no later hold"
+
+
+async def test_an_abandoned_hold_is_not_left(scopes: Scopes) -> None:
+    """Its record has been charged: only the truth corrects that."""
+    grant = await granted(scopes, "req_1", hold())
+    await scopes.abandon("req_1", hold(), grant.tag, Decimal("0.25"), NOW)
+    before = await level(scopes)
+    await scopes.leave("req_1", hold(), grant.tag, NOW)
+    assert await level(scopes) == before
+    assert len(await scopes.holds(TEAM)) == 1
+
+
 async def test_cancelled_leaves_nothing(scopes: Scopes) -> None:
     grant = await granted(scopes, "req_1", hold())
     for _ in range(2):

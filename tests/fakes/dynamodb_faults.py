@@ -8,6 +8,7 @@
         faults.take_down()             # every connection is dropped, until bring_up()
         faults.wait_for_late()         # what was held back has been carried out
         faults.done                    # Counter of what was done: {"passed": 70, "late": 5, …}
+    faults.asked                   # Counter of what came: {("GetItem", "llm-gateway-cache"): 3, …}
 
 Of `share` of the calls one of these happens, each as likely as the others:
 
@@ -76,6 +77,7 @@ class DynamoDBFaults:
         lateness_s: float = 1.0,
     ) -> None:
         self.done: Counter[str] = Counter()
+        self.asked: Counter[tuple[str, str]] = Counter()
         self.url = ""
         self._engine_url = engine_url.rstrip("/") + "/"
         self._share = share
@@ -176,6 +178,8 @@ class DynamoDBFaults:
 
     async def _answer(self, call: _Call, reader: asyncio.StreamReader) -> _Answer | None:
         """None closes the connection."""
+        operation = call.headers.get("x-amz-target", "").rpartition(".")[2]
+        self.asked[operation, json.loads(call.body or b"{}").get("TableName", "")] += 1
         fault = self._next_fault()
         self.done[fault or "passed"] += 1
         match fault:

@@ -5,6 +5,7 @@ with GatewayApp(config=CONFIG, secrets={"corp": "sk-corp"}) as app:
     app.record(answer.headers["x-request-id"])
 """
 
+import asyncio
 import socket
 import threading
 import time
@@ -22,15 +23,24 @@ from llm_gateway.adapters.memory_totals import MemoryTotals
 from llm_gateway.bootstrap import Stores, UsageStores, assemble
 from llm_gateway.catalog.config import entries, keys, parse_config
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
-from llm_gateway.domain.ports import LostSettlements
+from llm_gateway.domain.ports import HealthStore, LostSettlements
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.local.serve import KEEP_ALIVE_S
 from llm_gateway.observability.logs import RequestLog, open_logger
+from llm_gateway.pipeline.clock import Clock
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import Authorizer
 from llm_gateway.upstream.client import open_client
 
 KEY = "sk-test-admin"
+
+
+async def _short_sleep(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.01))
+
+
+BRISK = Clock(sleep=_short_sleep)
+"""Waits hardly at all between attempts; its timeouts are real."""
 
 
 class GatewayApp:
@@ -45,7 +55,9 @@ class GatewayApp:
         answers: Any = None,
         scopes: Any = None,
         lost: LostSettlements | None = None,
+        health: HealthStore | None = None,
         authorizers: Mapping[str, Authorizer] | None = None,
+        clock: Clock | None = None,
         **overrides: Any,
     ) -> None:
         parsed = parse_config(config, "gateway.toml")
@@ -69,9 +81,11 @@ class GatewayApp:
             self.scopes,
             lambda: UsageStores(self.totals, self.ledger),
             None if lost is None else lambda: lost,
+            health=None if health is None else lambda: health,
         )
         log = RequestLog(open_logger("ERROR", "text"))
-        self.app = assemble(Settings(**overrides), stores, open_client(), log, authorizers)
+        self.client = open_client()
+        self.app = assemble(Settings(**overrides), stores, self.client, log, authorizers, clock or BRISK)
         # By its protocol's name, by which asyncio knows to switch Nagle's algorithm off: 40 ms for every kept-alive request.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))

@@ -24,7 +24,7 @@ from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.dynamodb_answers import DynamoDBAnswers
 from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.memory import MemorySecrets
-from llm_gateway.bootstrap import Stores, assemble, lost_settlements, usage_stores
+from llm_gateway.bootstrap import Stores, assemble, lost_settlements, shared_health, usage_stores
 from llm_gateway.catalog.config import parse_config
 from llm_gateway.local.run import take_port
 from llm_gateway.local.seed import client, seed_registry
@@ -145,6 +145,7 @@ def main(store_url: str, queue_url: str, dies_at: Step | None) -> int:
         scopes=DyingScopes(dynamodb, settings.ledger_table, dies_at, ledger, count=2),
         usage=lambda: usage_stores(dynamodb, settings),
         lost=lost_settlements(lambda: aws("sqs", sqs_url), queue_url or None),
+        health=shared_health(dynamodb, settings),
     )
     app = assemble(settings, stores, http, RequestLog(open_logger(settings.log_level, settings.log_format)))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from llm_gateway.domain.ports import HttpRequest
-from llm_gateway.errors import UpstreamUnreachable
+from llm_gateway.errors import UpstreamError, UpstreamUnreachable
 
 AUDIENCE = "llm-gateway"
 
@@ -113,6 +113,9 @@ class IdentityProvider:
             raise UpstreamUnreachable("Nobody answers.")
         found = self.answer(request.url)
         return _Answer(404, b"") if found is None else _Answer(200, json.dumps(found).encode())
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         """There is nothing to close."""

@@ -173,7 +173,7 @@ def test_errors(
     retry_after: str | None,
     stream: bool,
 ) -> None:
-    up.queue(reply)
+    up.queue(reply, reply, reply)
     with pytest.raises(kind) as caught:
         client.chat.completions.create(model="claude-opus-5", messages=HELLO, stream=stream)
     assert caught.value.status_code == status
@@ -187,7 +187,7 @@ OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": 
 
 
 def test_an_error_before_content_has_a_status(app: GatewayApp, up: AnthropicUpstream) -> None:
-    up.queue(EventStream([events_of(claude_message())[0], OVERLOADED]))
+    up.queue(*[EventStream([events_of(claude_message())[0], OVERLOADED])] * 3)
     answer = post(app, "claude-opus-5")
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == "Overloaded"
@@ -212,8 +212,8 @@ def test_an_error_after_content_is_in_band(app: GatewayApp, up: AnthropicUpstrea
     assert (record.status, record.usage.input_tokens, record.usage.estimated) == ("failed", 11, True)
 
 
-def test_a_stream_without_its_last_event_is_cut(app: GatewayApp, up: AnthropicUpstream) -> None:
-    up.queue(EventStream(events_of(claude_message())[:-1]))
+def test_a_stream_without_its_stop_reason_is_cut(app: GatewayApp, up: AnthropicUpstream) -> None:
+    up.queue(EventStream(events_of(claude_message())[:-2]))
     answer = post(app, "claude-opus-5")
     assert "upstream_cut" in answer.text
     assert "[DONE]" not in answer.text

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from llm_gateway.domain.ports import HttpRequest
+from llm_gateway.errors import UpstreamError
 from llm_gateway.upstream.authorize import SignedByRole
 from llm_gateway.upstream.credentials import ContainerCredentials, RoleCredentials
 from llm_gateway.upstream.google_oauth import GoogleOAuth
@@ -64,6 +65,9 @@ class Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self._body
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         return None

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.fakes.gateway_app import GatewayApp
-from tests.fakes.openai_upstream import ChatStream, OpenAIUpstream, chat
+from tests.fakes.openai_upstream import ChatStream, OpenAIUpstream, Raw, chat
 
 CONFIG = """
 [providers.corp]
@@ -73,6 +73,21 @@ def test_before_the_first_byte(app: GatewayApp, upstream: OpenAIUpstream, stream
     assert record.usage.input_tokens > 0
     assert record.usage.output_tokens == 0
     assert record.cost_usd
+
+
+def test_in_the_middle_of_a_buffered_answer(app: GatewayApp, upstream: OpenAIUpstream) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n"
+    upstream.script("x", Raw(head + b'{"choices": [{"message": {"content": "Once', close=False))
+    with connection(app):
+        deadline = time.monotonic() + 5
+        while not upstream.requests and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)  # half of the answer is with the gateway
+    assert_cancelled_at_once(upstream)
+    record = app.only_record()
+    assert (record.status, record.error_code, record.http_status) == ("settled", "client_disconnected", None)
+    assert record.usage.estimated
+    assert record.cost_usd == Decimal(record.usage.input_tokens) / 10**6
 
 
 def test_in_mid_stream(app: GatewayApp, upstream: OpenAIUpstream) -> None:

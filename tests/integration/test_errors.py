@@ -212,15 +212,15 @@ def test_the_providers_refusals(
     assert answer.headers["x-gateway-provider"] == "corp"
     record = app.record(answer.headers["x-request-id"])
     assert (record.status, record.http_status, record.error_code) == ("failed", status, code or record.error_code)
-    if code == "upstream_cut":
-        assert record.usage.estimated, "the provider had begun, and will bill what it read"
-        assert record.usage.input_tokens > 0
-    else:
-        assert record.cost_usd == 0
-    (attempt,) = record.attempts
-    assert attempt.provider == "corp"
-    assert attempt.error
-    assert attempt.status is None or attempt.status in (200, status) or status in (502, 503)
+    begun = [attempt for attempt in record.attempts if attempt.status == 200 and code == "upstream_cut"]
+    assert bool(begun) == record.usage.estimated, "what had begun will be billed"
+    assert bool(begun) == bool(record.usage.input_tokens)
+    assert (record.cost_usd == 0) == (not begun), "of a model without a price nobody knows"
+    assert 1 <= len(record.attempts) <= 3
+    for attempt in record.attempts:
+        assert attempt.provider == "corp"
+        assert attempt.error
+        assert attempt.status is None or attempt.status in (200, status) or status in (502, 503)
 
 
 STREAM_FAILURES: list[tuple[str, Stream, int, str]] = [
@@ -256,7 +256,17 @@ def test_a_stream_that_fails_before_its_content_has_a_status(
 
 MIDWAY: list[tuple[str, Stream, str]] = [
     ("cut", Stream([{"choices": [{"index": 0, "delta": {"content": "a"}}]}], end="cut"), "upstream_cut"),
-    ("cut mid-event", ChatStream(text="a b c d", end="cut_mid_event"), "upstream_cut"),
+    (
+        "cut mid-event",
+        Stream(
+            [
+                {"choices": [{"index": 0, "delta": {"content": "a"}}]},
+                {"choices": [{"index": 0, "delta": {"content": "b"}}]},
+            ],
+            end="cut_mid_event",
+        ),
+        "upstream_cut",
+    ),
     (
         "error event",
         Stream(

@@ -20,15 +20,15 @@ from google.genai import types
 from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.dialects.gemini_generate_content import GeminiGenerateContent
-from llm_gateway.domain.catalog import Provider, Quirks, Timeouts
+from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.pipeline.dispatch import Dispatcher
-from llm_gateway.pipeline.outcome import Outcome
 from llm_gateway.pipeline.provider_keys import SystemKeys
 from llm_gateway.schemas.openai_chat import read_embeddings_request
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.google_oauth import GoogleOAuth
 from tests.fakes.gateway_app import KEY, GatewayApp
 from tests.fakes.gemini_upstream import GeminiUpstream, gemini_answer, gemini_error, gemini_stream
+from tests.fakes.legs import leg_at
 from tests.fakes.openai_wire import Reply, html_error
 
 CONFIG = """
@@ -246,9 +246,8 @@ async def test_vertex_by_a_service_account(upstream: GeminiUpstream) -> None:
     try:
         for _ in range(2):
             encoded = dialect.encode("embeddings", request, "gemini-embedding-001", vertex)
-            response = await dispatcher.send(
-                dialect, encoded, vertex, "gemini-embedding-001", Timeouts(), None, Outcome(0.0)
-            )
+            leg = leg_at(vertex, "gemini-embedding-001", within_s=120.0)
+            response = await dispatcher.send(leg, encoded)
             answer = dialect.decode("embeddings", request, "gemini-embedding-001", await response.read(1 << 20))
             await response.close()
             assert answer.usage is not None

@@ -34,6 +34,7 @@ output = "2"
 key = "sk-other-test-key"
 """
 HELLO = [{"role": "user", "content": "Tell me a long story, please."}]
+BEGUN = b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
 ORIGINAL = "x-gateway-original-request-id"
 REPLAY = "x-gateway-idempotent-replay"
 
@@ -189,28 +190,28 @@ def test_a_key_belongs_to_its_caller(app: GatewayApp, upstream: OpenAIUpstream) 
 
 @pytest.mark.parametrize(
     "failure",
-    [error(400, "no"), error(500, "down"), Reply(b"not json"), ChatStream(end="cut")],
+    [error(400, "no"), error(500, "down"), Reply(b"not json"), Stream([BEGUN], end="cut")],
     ids=["400", "500", "malformed", "cut"],
 )
 def test_a_failed_one_is_not_kept(app: GatewayApp, upstream: OpenAIUpstream, failure: Any) -> None:
-    stream = isinstance(failure, ChatStream)
-    upstream.script("x", failure, ChatStream(text="now") if stream else chat("now"))
+    stream = isinstance(failure, Stream)
+    tries = 3 if isinstance(failure, Reply) and failure.status != 400 else 1
+    upstream.script("x", *[failure] * tries, ChatStream(text="now") if stream else chat("now"))
     first = ask(app, stream=stream)
     if stream:
         assert b"event: error" in first.content
     else:
-        assert first.status_code >= 400
+        assert first.status_code >= 400, first.text
     second = ask_until_done(app, stream=stream) if stream else ask(app, stream=stream)
     assert second.status_code == 200
     assert REPLAY not in second.headers
     assert b"now" in second.content
     assert_replay(ask_until_done(app, stream=stream), second)
-    assert len(upstream.requests) == 2
+    assert len(upstream.requests) == tries + 1
 
 
 def test_an_error_event_after_the_first_content_is_not_kept(app: GatewayApp, upstream: OpenAIUpstream) -> None:
-    started = b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
-    upstream.script("x", Stream([started, error_event("overloaded")]), ChatStream(text="now"))
+    upstream.script("x", Stream([BEGUN, error_event("overloaded")], pause_s=0.05), ChatStream(text="now"))
     assert b'"error"' in ask(app, stream=True).content
     second = ask_until_done(app, stream=True)
     assert b"now" in second.content
@@ -308,7 +309,7 @@ def test_one_who_leaves_before_the_first_byte_and_retries(
 
 
 def test_one_who_leaves_a_stream_that_then_fails_may_try_again(app: GatewayApp, upstream: OpenAIUpstream) -> None:
-    scenario = ChatStream(text="one two three", gate_after=2, end="cut")
+    scenario = Stream([BEGUN, BEGUN], gate_after=1, end="cut")
     upstream.script("x", scenario, ChatStream(text="whole"))
     with connection(app, stream=True):
         scenario.gate.wait_held()

@@ -85,6 +85,63 @@ class TestFailures:
             await client.send(request_for("file:///etc/passwd"))
 
 
+class TestLengths:
+    """A provider that cannot count."""
+
+    async def test_more_than_was_announced_is_no_part_of_the_answer_nor_of_the_next(
+        self, up: OpenAIUpstream, client: UpstreamClient
+    ) -> None:
+        up.queue(Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst and more", close=False))
+        assert await read_all(client, request_for(up)) == b"first"
+        assert b"chat.completion" in await read_all(client, request_for(up))
+        assert up.requests[0].connection != up.requests[1].connection
+        assert up.requests[0].wait_left()
+
+    async def test_less_than_was_announced_is_silence(self, up: OpenAIUpstream, client: UpstreamClient) -> None:
+        up.queue(Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nfirst", close=False))
+        with pytest.raises(UpstreamTimeout, match="sent nothing for"):
+            await read_all(client, request_for(up, idle_s=0.2))
+
+    @pytest.mark.parametrize("content_type", ["text/html", "application/json", "image/png", "", "text/event-stream"])
+    async def test_the_content_type_is_the_dialects_business(
+        self, up: OpenAIUpstream, client: UpstreamClient, content_type: str
+    ) -> None:
+        up.queue(ChatStream(text="a b", content_type=content_type), Reply({"a": 1}, content_type=content_type))
+        assert (await read_all(client, request_for(up, stream=True))).endswith(b"[DONE]\n\n")
+        assert await read_all(client, request_for(up)) == b'{"a": 1}'
+
+
+class TestEnding:
+    """`end`: what comes too late for somebody who keeps another clock than the client's own."""
+
+    async def test_what_has_come_is_read_and_then_the_error(self, up: OpenAIUpstream, client: UpstreamClient) -> None:
+        up.queue(ChatStream(gate_after=1))
+        response = await client.send(request_for(up, stream=True))
+        pieces = response.chunks()
+        await anext(pieces)
+        waiting = asyncio.ensure_future(pieces.__anext__())
+        await asyncio.sleep(0.02)
+        late = UpstreamTimeout("too late")
+        response.end(late)
+        for reader in (waiting, pieces.__anext__()):
+            with pytest.raises(UpstreamTimeout, match="too late"):
+                await reader
+        assert await asyncio.to_thread(up.last().wait_left)
+        response.end(UpstreamTimeout("once more"))
+        await response.close()
+
+    async def test_an_answer_that_is_there_stays_whole(self, up: OpenAIUpstream, client: UpstreamClient) -> None:
+        response = await client.send(request_for(up))
+        await asyncio.to_thread(up.last().wait_over)
+        await asyncio.sleep(0.02)
+        response.end(UpstreamTimeout("too late"))
+        assert b"chat.completion" in await response.read(1 << 20)
+        response.end(UpstreamTimeout("too late"))
+        await response.close()
+        assert await read_all(client, request_for(up))
+        assert up.requests[0].connection == up.requests[1].connection, "nor does it end the next exchange"
+
+
 class TestTime:
     async def test_no_connection_in_time(self, client: UpstreamClient) -> None:
         """A listener with a full backlog neither accepts nor refuses."""

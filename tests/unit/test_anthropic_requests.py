@@ -11,9 +11,9 @@ from llm_gateway.catalog.capabilities import capability
 from llm_gateway.dialects.anthropic_answer import FORMAT
 from llm_gateway.dialects.anthropic_messages import AnthropicMessages
 from llm_gateway.dialects.dialect import EncodedRequest
-from llm_gateway.dialects.json_splice import elements
 from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.errors import InvalidRequest
+from llm_gateway.schemas.json_splice import elements
 from llm_gateway.schemas.openai_chat import read_chat_request, read_embeddings_request
 
 DIALECT = AnthropicMessages()

@@ -188,12 +188,31 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
     assert translator.finish(sse(STOP)[:-2]).endswith(b"data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("rest", [b"", b"event: message_st", b'event: message_stop\ndata: {"type"', b"\x00\x00\x01"])
-def test_without_its_last_event_a_stream_is_cut(rest: bytes) -> None:
+RESTS = [b"", b"event: message_st", b'event: message_stop\ndata: {"type"', b"\x00\x00\x01"]
+
+
+@pytest.mark.parametrize("rest", RESTS)
+def test_without_a_stop_reason_a_stream_is_cut(rest: bytes) -> None:
     translator = stream()
-    translator.feed(sse(START, TEXT, HELLO, END))
+    translator.feed(sse(START, TEXT, HELLO))
     with pytest.raises(UpstreamCut):
         translator.finish(rest)
+
+
+@pytest.mark.parametrize("rest", RESTS)
+def test_with_a_stop_reason_nothing_is_missing_but_the_last_event(rest: bytes) -> None:
+    translator = stream()
+    translator.feed(sse(START, TEXT, HELLO, END))
+    assert translator.whole
+    assert not translator.complete
+    assert translator.finish(rest) == b"data: [DONE]\n\n"
+
+
+def test_a_second_stop_reason_only_counts() -> None:
+    translator = stream()
+    translator.feed(sse(START, TEXT, HELLO, END))
+    assert translator.feed(sse({**END, "usage": {"output_tokens": 9}})) == b""
+    assert translator.usage == Usage(input_tokens=100, cached_tokens=90, output_tokens=9)
 
 
 def test_nothing_counts_before_content_and_an_estimate_until_the_end() -> None:

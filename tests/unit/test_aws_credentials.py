@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llm_gateway.domain.ports import HttpRequest
-from llm_gateway.errors import Unavailable, UpstreamUnreachable
+from llm_gateway.errors import Unavailable, UpstreamError, UpstreamUnreachable
 from llm_gateway.upstream.credentials import (
     AwsCredentials,
     ContainerCredentials,
@@ -36,6 +36,9 @@ class Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self._body
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         return None

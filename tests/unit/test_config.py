@@ -129,14 +129,6 @@ metadata = { ticket = "OPS-17", note = "" }
     assert (key.providers, key.owner, key.metadata) == (None, None, {})
 
 
-def test_what_is_not_enforced_yet_is_said() -> None:
-    assert parse_config(CORE, "gateway.toml").warnings == (
-        "gateway.toml: models.fast.fallbacks: recorded, not followed yet",
-        "gateway.toml: models.fast.deployments: the first one serves, the others are not used yet",
-    )
-    assert parse_config("", "gateway.toml").warnings == ()
-
-
 def test_an_empty_file_says_nothing() -> None:
     config = parse_config("", "gateway.toml")
     assert [(entry.kind, entry.name, entry.document) for entry in entries(config)] == [("settings", "gateway", {})]

@@ -29,7 +29,7 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("x = 1", "x: is not a key here; allowed: abandoned, cors_origins, default_model"),
+        ("x = 1", "x: is not a key here; allowed: abandoned, circuit, cors_origins, default_model"),
         ("default_modle = 'a'", 'default_modle: is not a key here (did you mean "default_model"?)'),
         ("default_provider = 'opnai'", 'default_provider: "opnai" is not a provider (did you mean "openai"?)'),
         ("default_provider = 'zzz'", 'default_provider: "zzz" is not a provider; known: anthropic, anthropic_bedrock'),
@@ -144,6 +144,47 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
             'models.a.fallbacks[0]: "opnai" is not a provider (did you mean "openai"?)',
         ),
         (ALIAS + "fallbacks = ['a']", "models.a.fallbacks: lead in a circle: a -> a"),
+        *(
+            (ALIAS + f"{kind} = ['b']", f'models.a.{kind}[0]: "b" is neither a model of this file nor provider:model')
+            for kind in ("context_window_fallbacks", "content_policy_fallbacks")
+        ),
+        *(
+            (ALIAS + f"{kind} = ['a']", f"models.a.{kind}: lead in a circle: a -> a")
+            for kind in ("context_window_fallbacks", "content_policy_fallbacks")
+        ),
+        (
+            ALIAS + "context_window_fallbacks = ['opnai:m']",
+            'models.a.context_window_fallbacks[0]: "opnai" is not a provider (did you mean "openai"?)',
+        ),
+        (ALIAS + "retries = 6", "models.a.retries: must be less than or equal to 5"),
+        (ALIAS + "retries = -1", "models.a.retries: must be greater than or equal to 0"),
+        (ALIAS + "retries = 1.0", "models.a.retries: must be a whole number"),
+        (ALIAS + "stream_recovery = 'retry'", 'models.a.stream_recovery: "retry" is not allowed here'),
+        (
+            limited("a", "openai", "region = 'eu-central-1'"),
+            'models.a.deployments[0].region: the base_url of "openai" names no region: write it with {region}',
+        ),
+        (
+            limited("a", "google-vertex", "region = 'europe-west1'"),
+            'models.a.deployments[0].region: the base_url of "google-vertex" names no region: write it with {region}',
+        ),
+        (
+            limited("a", "bedrock", "region = 'eu'") + '[providers.bedrock]\nbase_url = "https://vpc.example"',
+            'models.a.deployments[0].region: the base_url of "bedrock" names no region: write it with {region}',
+        ),
+        (
+            limited("a", "bedrock", "region = 'evil.example/'"),
+            'models.a.deployments[0].region: "evil.example/" is not the name of a region',
+        ),
+        (limited("a", "bedrock", "key = ''"), "models.a.deployments[0].key: must not be empty"),
+        ("[circuit]\nfailures = 0", "circuit.failures: must be greater than or equal to 1"),
+        ("[circuit]\nerror_rate = 1.5", "circuit.error_rate: must be less than or equal to 1"),
+        ("[circuit]\nerror_rate = 0", "circuit.error_rate: must be greater than 0"),
+        ("[circuit]\ncool_down_s = 0", "circuit.cool_down_s: must be greater than 0"),
+        (
+            "[circuit]\ncooldown_s = 1",
+            'circuit.cooldown_s: is not a key here (did you mean "cool_down_s"?); allowed: cool_down_s, error_rate',
+        ),
         (
             ALIAS
             + "fallbacks = ['b']\n[models.b]\ndeployments = [{ provider = 'openai', model = 'm' }]\nfallbacks = ['a']",

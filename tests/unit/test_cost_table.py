@@ -22,13 +22,13 @@ from llm_gateway.domain.usage import Cost, Usage
 from llm_gateway.metering.cost import TOKEN_RATES, cost, format_usd
 from llm_gateway.metering.prices import PriceBook
 from llm_gateway.pipeline.accounts import Accounts
-from llm_gateway.pipeline.outcome import Outcome
 from llm_gateway.pipeline.pricing import BookPricing, asked_tier, price_context
 from llm_gateway.schemas.openai_chat import ModelRequest, read_chat_request
 from llm_gateway.upstream.framings import FRAMINGS
 from scripts.generate_prices import RENAMED, provider_name
 from tests.contract.records import plain_record
 from tests.fakes.bedrock_upstream import messages
+from tests.fakes.legs import leg_at
 from tests.fakes.no_fallback import NO_FALLBACK
 from tests.unit.cost_blocks import BLOCKS, Block
 
@@ -144,10 +144,10 @@ def streamed_usage(block: Block) -> tuple[Usage, str | None]:
 def bill(block: Block, usage: Usage, answered: str | None) -> Cost:
     """As the pipeline settles it."""
     provider = CATALOG.providers[block.provider]
-    outcome = Outcome(0.0, asked_tier=asked_tier(request(block).fields, provider))
+    leg = leg_at(provider, block.model, asked_tier=asked_tier(request(block).fields, provider))
     at_ms = int(NOW.timestamp() * 1000)
     record = plain_record(provider=block.provider, routed_model=block.model, at_ms=at_ms, team=None)
-    return ACCOUNTS.price(record, outcome.in_tier(usage), answered, CATALOG)
+    return ACCOUNTS.price(record, leg.in_tier(usage), answered, CATALOG)
 
 
 def oracle(block: Block, context: Mapping[str, str] | None) -> Decimal | None:
@@ -175,7 +175,7 @@ def test_what_real_usage_costs(block: Block) -> None:
     billed = bill(block, usage, answered)
     assert billed.usd is not None
     assert format_usd(billed.usd) == block.cost
-    context = price_context(Outcome(0.0, asked_tier=block.asked_tier).in_tier(usage))
+    context = price_context(leg_at(asked_tier=block.asked_tier).in_tier(usage))
     theirs = oracle(block, context)
     if block.differs is None:
         assert theirs == billed.usd

@@ -20,6 +20,7 @@ from llm_gateway.schemas.openai_chat import read_chat_request
 from llm_gateway.upstream.framings import FRAMINGS
 from tests.contract.records import open_record
 from tests.fakes.bedrock_upstream import messages
+from tests.fakes.legs import leg_at
 
 DIALECTS = Dialects()
 REQUEST = read_chat_request(b'{"messages":[{"role":"user","content":"Count, please."}],"stream":true}')
@@ -71,7 +72,8 @@ def record_of(
 ) -> RequestRecord:
     """The record of a stream of which these chunks came before the caller left, or the provider stopped."""
     translator = DIALECTS[dialect].translator(REQUEST, "m", FRAMINGS[framing].split_events)
-    outcome = Outcome(0.0, sent_at=0.0, status=200, gone=gone, translator=translator, asked_tier=asked_tier)
+    leg = leg_at(request=REQUEST, sent_at=0.0, status=200, translator=translator, asked_tier=asked_tier)
+    outcome = Outcome(0.0, gone=gone, legs=[leg])
     for chunk in chunks:
         translator.feed(chunk)
     if not gone:
@@ -79,7 +81,7 @@ def record_of(
             translator.finish(b"")
         outcome.error = cut.value
     return outcome.final_record(
-        open_record("req_1"), 1.0, REQUEST.fields, lambda usage, model: Cost(Decimal(usage.output_tokens), "v")
+        open_record("req_1"), 1.0, lambda _leg, usage, _model: Cost(Decimal(usage.output_tokens), "v")
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 
 import orjson
 import pytest
@@ -11,7 +10,8 @@ from openai.types import Model
 from llm_gateway.domain.ports import HttpRequest
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
 from llm_gateway.upstream.client import open_client
-from llm_gateway.upstream.echo import MODELS
+from llm_gateway.upstream.echo import MODELS, PAUSE_S
+from tests.fakes.virtual_time import in_virtual_time
 from tests.unit.echo_calls import USER, assemble, call, chat, stream
 
 
@@ -37,10 +37,13 @@ class TestBehaviours:
         assert (response.status, error["type"], error["code"]) == (status, kind, code)
         assert ("retry-after" in response.headers) == (status in (429, 503))
 
+    @in_virtual_time
     async def test_slow(self) -> None:
-        start = time.monotonic()
-        assert assemble(await stream(model="slow"))[0]["content"] == "echo: hello wide world"
-        assert 0.3 < time.monotonic() - start < 2
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        pieces = await stream(model="slow")
+        assert assemble(pieces)[0]["content"] == "echo: hello wide world"
+        assert loop.time() - start == pytest.approx(PAUSE_S * (len(pieces) + 1))
 
     async def test_no_usage(self) -> None:
         assert (await chat(model="no-usage")).usage is None
@@ -57,6 +60,7 @@ class TestBehaviours:
 
     @pytest.mark.parametrize("streamed", [True, False])
     @pytest.mark.parametrize(("model", "error"), [("cut", UpstreamCut), ("stall", UpstreamTimeout)])
+    @in_virtual_time
     async def test_a_body_that_breaks_off(self, model: str, error: type[UpstreamError], streamed: bool) -> None:
         body = {"model": model, "messages": [USER], "stream": streamed}
         response = await call("/chat/completions", body, idle_s=0.05)
@@ -66,12 +70,14 @@ class TestBehaviours:
             await (await call("/chat/completions", body, idle_s=0.05)).read(1 << 20)
         await response.close()
 
+    @in_virtual_time
     async def test_no_answer(self) -> None:
         with pytest.raises(UpstreamTimeout, match=re.escape("within 0.05 s")):
             await call("/chat/completions", {"model": "no-answer"}, first_byte_s=0.05)
         with pytest.raises(UpstreamUnreachable):
             await call("/chat/completions", {"model": "unreachable"})
 
+    @in_virtual_time
     async def test_closing_and_cancelling_stop_it(self) -> None:
         response = await call("/chat/completions", {"model": "slow", "messages": [USER], "stream": True})
         pieces = response.chunks()

@@ -23,7 +23,7 @@ from google.auth.crypt import RSASigner
 
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.ports import HttpRequest
-from llm_gateway.errors import GatewayError, Unavailable, UpstreamUnauthenticated, UpstreamUnavailable
+from llm_gateway.errors import GatewayError, Unavailable, UpstreamError, UpstreamUnauthenticated, UpstreamUnavailable
 from llm_gateway.upstream.authorize import Unauthorized
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 from llm_gateway.upstream.google_oauth import GoogleOAuth, signed_jwt
@@ -68,6 +68,9 @@ class Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self._body
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         return None

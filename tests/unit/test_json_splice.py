@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.dialects.json_splice import (
+from llm_gateway.schemas.json_splice import (
     add_member,
     elements,
     members,

@@ -14,6 +14,7 @@ from llm_gateway import ChatStream, CredentialsMissing, Gateway, GatewayError
 from llm_gateway.adapters.memory import MemoryLedger
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import InvalidRequest, ModelNotFound, UpstreamCut, UpstreamRejected, UpstreamUnreachable
+from tests.fakes.virtual_time import in_virtual_time
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
@@ -103,6 +104,7 @@ async def _forgotten(_: ChatStream) -> None:
 
 @pytest.mark.parametrize("leave", [_closed, _left, _forgotten])
 @pytest.mark.parametrize("read", [0, 1])
+@in_virtual_time
 async def test_a_stream_that_is_left_is_settled_as_such(
     leave: Any, read: int, make: Callable[..., Gateway], ledger: MemoryLedger
 ) -> None:
@@ -116,6 +118,7 @@ async def test_a_stream_that_is_left_is_settled_as_such(
     assert record.usage.estimated
 
 
+@in_virtual_time
 async def test_a_stream_that_is_dropped_is_settled_soon(make: Callable[..., Gateway], ledger: MemoryLedger) -> None:
     async with make() as gateway:
         stream = await gateway.chat_completion("t", HELLO, model="echo:slow", stream=True)
@@ -128,6 +131,7 @@ async def test_a_stream_that_is_dropped_is_settled_soon(make: Callable[..., Gate
     assert only(ledger).error_code == "client_disconnected"
 
 
+@in_virtual_time
 async def test_a_cancelled_call_is_settled_before_it_ends(make: Callable[..., Gateway], ledger: MemoryLedger) -> None:
     async with make() as gateway:
         with pytest.raises(TimeoutError):
@@ -150,6 +154,7 @@ async def test_a_stream_that_breaks_off_raises_where_the_next_chunk_would_be(
     assert (only(ledger).status, only(ledger).error_code) == ("failed", "upstream_cut")
 
 
+@in_virtual_time
 async def test_a_failure_is_the_providers_own(make: Callable[..., Gateway], ledger: MemoryLedger) -> None:
     async with make() as gateway:
         with pytest.raises(UpstreamUnreachable):
@@ -178,6 +183,18 @@ async def test_a_file_configures_aliases_and_prices(make: Callable[..., Gateway]
     async with make(file) as gateway:
         answer = await gateway.chat_completion("t", HELLO)
     assert (answer.model, answer.cost_usd) == ("small", Decimal("0.00002"))
+
+
+async def test_a_fallback_serves_where_the_models_own_provider_has_no_key(
+    make: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        '[models.fast]\ndeployments = [{ provider = "openai", model = "gpt-4.1" }]\nfallbacks = ["echo:small"]\n'
+    )
+    async with make(file) as gateway:
+        answer = await gateway.chat_completion("t", HELLO, model="fast")
+    assert (answer.model, answer.provider) == ("small", "echo")
 
 
 # -- what is missing ---------------------------------------------------------------------------------------------
@@ -328,6 +345,7 @@ async def test_a_plugin_that_is_left_is_closed(make: Callable[..., Gateway]) -> 
 
 
 @pytest.mark.parametrize(("model", "status", "code"), [("refuses", 422, "not_that"), ("breaks", 502, "upstream_error")])
+@in_virtual_time
 async def test_a_plugins_errors(
     model: str, status: int, code: str, make: Callable[..., Gateway], ledger: MemoryLedger
 ) -> None:

@@ -30,7 +30,7 @@ async def test_a_hold_of_yesterday_is_held_to_yesterdays_budget() -> None:
     late = hold("0.6", before)
     answer = await scopes.reserve("req_2", late, POLICY, MIDNIGHT + 0.01)
     assert isinstance(answer, Refusal)
-    refused = Refused([(Limited(TEAM, POLICY), answer)], late)
+    refused = Refused([(Limited(TEAM, POLICY), late, answer)])
     assert room_for_output(refused, MIDNIGHT + 0.01) == Decimal("0.4")
     assert isinstance(refusal_of(refused, MIDNIGHT + 0.01), QuotaExceeded)
 
@@ -38,7 +38,7 @@ async def test_a_hold_of_yesterday_is_held_to_yesterdays_budget() -> None:
 def test_a_hold_of_its_own_in_the_way_is_no_lack_of_room() -> None:
     """Its cancellation was lost, and the clamp asks again: nothing is wrong with the caller, and nothing is known."""
     asked = hold("0.2", MIDNIGHT)
-    refused = Refused([(Limited(TEAM, POLICY), Refusal(Level()))], asked)
+    refused = Refused([(Limited(TEAM, POLICY), asked, Refusal(Level()))])
     error = refusal_of(refused, MIDNIGHT)
     assert isinstance(error, Unavailable)
     assert (error.http_status, error.error_code) == (503, "ledger_unavailable")

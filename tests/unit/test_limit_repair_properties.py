@@ -20,7 +20,7 @@ from llm_gateway.domain.limits import Abandoned, Budget, Policy, Scope
 from llm_gateway.domain.usage import RequestRecord, Usage
 from llm_gateway.errors import Unavailable
 from llm_gateway.pipeline.repair import LATE_S, Repair
-from llm_gateway.pipeline.reservations import Limited, Reservation, Reservations
+from llm_gateway.pipeline.reservations import Change, Limited, Refused, Reservation, Reservations
 from tests.contract.records import open_record
 
 START = 1_770_000_000.0
@@ -28,7 +28,14 @@ LIVES_S = 900
 KEY, TEAM = Scope("key", "prod"), Scope("team", "search")
 TOTAL = Budget(Decimal(2), "total")
 DAY = Budget(Decimal(1), "day", "America/New_York")
-LIMITED = (Limited(KEY, Policy(parallel=3, budgets=(DAY,))), Limited(TEAM, Policy(budgets=(TOTAL, DAY))))
+CALLERS = (Limited(KEY, Policy(parallel=3, budgets=(DAY,))), Limited(TEAM, Policy(budgets=(TOTAL, DAY))))
+DEPLOYMENTS = (
+    Limited(Scope("deployment", "corp:a"), Policy(parallel=2, budgets=(TOTAL,))),
+    Limited(Scope("deployment", "corp:b"), Policy(budgets=(DAY,))),
+)
+LIMITED = (*CALLERS, *DEPLOYMENTS)
+OPENED = LIMITED[:3]
+"""What limits a request at first: it goes to the deployment `a`."""
 
 Fate = Literal["done", "unheard", "not done", "dies before", "dies after"]
 _fates = st.lists(
@@ -100,6 +107,12 @@ class ScopesOnLine:
         self._line.reserved.append(lambda: self._scopes.reserve(*given))
         return await self._line.write(self._line.reserved[-1])
 
+    async def widen(self, *given: Any) -> Any:
+        return await self._line.write(lambda: self._scopes.widen(*given))
+
+    async def leave(self, *given: Any) -> None:
+        await self._line.write(lambda: self._scopes.leave(*given))
+
     async def cancel(self, *given: Any) -> None:
         await self._line.write(lambda: self._scopes.cancel(*given))
 
@@ -133,6 +146,12 @@ class RequestsThatDie(RuleBasedStateMachine):
         self.sent: list[Call] = []
         self.reserved: list[Call] = []
         self.running: list[tuple[RequestRecord, Reservation, Line]] = []
+        self.spent: set[str] = set()
+        """Requests of which an attempt that failed may have cost something."""
+        self.owed: dict[str, Decimal] = {}
+        """What the attempts of a request that is running may have cost."""
+        self.died: list[tuple[str, Decimal]] = []
+        """Requests that had been admitted when their process died, with what they may have cost until then."""
         self.count = 0
         self.policy: Abandoned = "charge"
         self.loop = asyncio.new_event_loop()
@@ -156,20 +175,66 @@ class RequestsThatDie(RuleBasedStateMachine):
             f"req_{self.count}",
             at_ms=int(self.now * 1000),
             expires_at=int(self.now) + LIVES_S,
-            scopes=(KEY.id, TEAM.id),
+            scopes=tuple(each.scope.id for each in OPENED),
         )
         for number in range(rounds):
             record = replace(record, reserved_usd=usd / (number + 1))
             try:
-                answer = self.run(self.process(line).open(record, LIMITED, 50, "deny"))
+                answer = self.run(self.process(line).open(record, OPENED, 50, "deny"))
             except DiedError:
                 return
             except Unavailable:
                 break
             if isinstance(answer, Reservation):
                 self.running.append((record, answer, line))
+                self.owed[record.request_id] = usd / (number + 1)
                 return
         self.write(line, replace(record, status="failed", cost_usd=None, error_code="insufficient_quota"), None)
+
+    @precondition(lambda self: self.running)
+    @rule(
+        data=st.data(),
+        usd=_dollars,
+        fates=_fates,
+        to=st.sampled_from([(), DEPLOYMENTS[:1], DEPLOYMENTS[1:]]),
+        spent=st.booleans(),
+    )
+    def move_on(
+        self, data: st.DataObject, usd: Decimal, fates: list[Fate], to: tuple[Limited, ...], spent: bool
+    ) -> None:
+        """Its attempt has failed, and the next may cost `usd`, which is less or more than what it holds."""
+        index = data.draw(st.integers(0, len(self.running) - 1))
+        record, reservation, line = self.running[index]
+        line.fates = fates
+        held = {each.scope for each in reservation.limited}
+        if spent:
+            self.spent.add(record.request_id)
+        spent = record.request_id in self.spent
+        deployments = [] if spent else [each.scope for each in DEPLOYMENTS if each.scope in held and each not in to]
+        change = Change([each for each in to if each.scope not in held], deployments, 50)
+        moved = replace(record, reserved_usd=usd)
+        # What is asked for has what was spent in it.
+        self.owed[record.request_id] = min(self.owed[record.request_id], usd)
+        try:
+            refused = self.run(self.process(line).readmit(moved, reservation, change, "deny"))
+        except DiedError:
+            del self.running[index]
+            if spent:
+                self.has_died(record)
+        except Unavailable:
+            return  # what it held before is held
+        else:
+            if not isinstance(refused, Refused):
+                self.running[index] = moved, reservation, line
+                self.owed[record.request_id] = usd
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        self.has_died(self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))[0])
+
+    def has_died(self, record: RequestRecord) -> None:
+        self.died.append((record.request_id, self.owed[record.request_id]))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), share=_shares, fates=_fates)
@@ -227,6 +292,11 @@ class RequestsThatDie(RuleBasedStateMachine):
             for label in labels:
                 items = self.cost_of_items(limited, label)
                 assert (label, level.spent_in(label), level.committed_in(label)) == (label, items, items)
+        if self.policy == "charge":
+            for request_id, usd in self.died:
+                charged = self.ledger.records[request_id].cost_usd
+                assert charged is not None
+                assert charged >= usd, "what its attempts may have cost"
 
     def labels(self) -> tuple[str, ...]:
         """Periods whose counters cannot have been pruned."""

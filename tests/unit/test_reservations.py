@@ -91,7 +91,7 @@ async def test_one_refusal_gives_everything_back() -> None:
     await world.open("req_1", "0.7")
     answer = await world.reservations.open(requested("req_2"), LIMITED, 50, "deny")
     assert isinstance(answer, Refused)
-    ((limited, refusal),) = answer.refusals
+    ((limited, _, refusal),) = answer.refusals
     assert limited.scope == TEAM
     assert refusal.level.committed == spent("0.7")
     assert await world.key() == Level(1, 50, 1)

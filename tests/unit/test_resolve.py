@@ -10,7 +10,9 @@ from llm_gateway.catalog.build import build_catalog
 from llm_gateway.domain.catalog import Catalog, Deployment, Timeouts
 from llm_gateway.domain.ports import RegistryEntry
 from llm_gateway.errors import InvalidRequest, ModelNotFound
-from llm_gateway.routing.resolve import Route, allowed, named_providers, resolve, within
+from llm_gateway.routing.permission import allowed, within
+from llm_gateway.routing.resolve import named_providers, resolve
+from llm_gateway.routing.route import Route
 
 FAST: dict[str, Any] = {
     "deployments": [{"provider": "corp", "model": "small-1"}, {"provider": "openai", "model": "gpt-4.1-mini"}],

@@ -14,6 +14,7 @@ from llm_gateway.runtime.http1 import ConnectionLost
 from llm_gateway.runtime.loop import Runtime
 from llm_gateway.runtime.prelude import DELIMITER
 from tests.fakes.lambda_platform import LambdaPlatform
+from tests.fakes.virtual_time import in_virtual_time
 
 NO_DEADLINE = Deadline(0, 2.0, 0.5)
 SSE = [(b"content-type", b"text/event-stream")]
@@ -71,6 +72,7 @@ async def body(send: Any, data: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
+@in_virtual_time
 async def test_receive_gives_the_body_then_waits_for_the_end_of_the_response() -> None:
     sink = MemorySink()
     told: list[str] = []
@@ -186,6 +188,7 @@ async def test_a_failure_after_the_last_byte_is_logged_and_changes_nothing(caplo
     assert caplog.records[0].__dict__["aws_request_id"] == "r-1"
 
 
+@in_virtual_time
 async def test_the_books_are_closed_even_past_the_deadline() -> None:
     sink = MemorySink()
     settled = []
@@ -224,7 +227,7 @@ async def test_after_sigterm_what_does_not_end_in_time_is_cancelled_and_told() -
     with LambdaPlatform("none:none", command=idle, wait_for_poll=False) as platform:
         host, port = platform.runtime_api.split(":")
         environ: dict[str, str] = {}
-        runtime = Runtime(app, RuntimeConfig(host, int(port), drain_s=0.2), environ)
+        runtime = Runtime(app, RuntimeConfig(host, int(port), drain_s=0.02), environ)
         serving = asyncio.ensure_future(runtime.serve())
         async with httpx.AsyncClient() as client:
             asking = asyncio.ensure_future(client.get(platform.url + "/anything"))

@@ -8,6 +8,7 @@ from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.errors import Unavailable
 from tests.fakes.manual_clock import ManualClock, settle
+from tests.fakes.virtual_time import run_in_virtual_time
 
 NAME = "llm-gateway/provider/openai"
 
@@ -265,7 +266,7 @@ def test_works_in_one_event_loop_after_another(
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(cached.get_secret(NAME), 0.01)
 
-    asyncio.run(gives_up())
+    run_in_virtual_time(gives_up())
     store.gate = asyncio.Event()
     store.gate.set()
     assert asyncio.run(cached.get_secret(NAME)) == "sk-one"

@@ -12,7 +12,7 @@ from botocore.compat import HTTPHeaders
 
 from llm_gateway.adapters.sns import SnsTopic
 from llm_gateway.domain.ports import HttpRequest
-from llm_gateway.errors import Unavailable, UpstreamCut
+from llm_gateway.errors import Unavailable, UpstreamCut, UpstreamError
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:budgets"
@@ -30,6 +30,9 @@ class Answer:
 
     def chunks(self) -> AsyncIterator[bytes]:
         raise NotImplementedError
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         return None

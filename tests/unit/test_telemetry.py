@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llm_gateway import CallFailed, CallStarted, CallStopped, Gateway, GatewayError
+from tests.fakes.virtual_time import in_virtual_time
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 
@@ -51,6 +52,7 @@ async def test_a_stream_is_told_of_when_it_is_over() -> None:
     assert (whole.abandoned, abandoned.abandoned) == (False, True)
 
 
+@in_virtual_time
 async def test_a_failure_is_told_once() -> None:
     events: list[Any] = []
     async with Gateway(environ={}) as gateway:
@@ -111,6 +113,7 @@ async def test_async_handlers_are_heard_out_and_hold_nothing_up() -> None:
     assert sorted(heard) == ["start", "stop"]
 
 
+@in_virtual_time
 async def test_a_handler_that_never_ends_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_gateway.observability.telemetry._CLOSE_S", 0.01)
     cancelled: list[str] = []

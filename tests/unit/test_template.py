@@ -12,7 +12,7 @@ import pytest
 
 from llm_gateway import errors
 from llm_gateway.local.tables import LEDGER_INDEXES, TTL_ATTRIBUTE, shapes
-from llm_gateway.observability.metrics import METRICS, NAMESPACE
+from llm_gateway.observability.metrics import CIRCUIT_METRICS, METRICS, NAMESPACE
 from llm_gateway.settings import Settings
 from tests.fakes.sam_template import TEMPLATE, Stack, load_template, transform
 
@@ -212,6 +212,7 @@ def test_the_gateway_may_do_only_what_it_does() -> None:
         "ListRequests": ({"dynamodb:Query"}, ["LedgerTable.Arn/index/listed"]),
         "ReadUsage": ({"dynamodb:Query"}, ["UsageTable.Arn"]),
         "KeepAnswers": ({"dynamodb:PutItem", "dynamodb:UpdateItem"}, ["CacheTable.Arn"]),
+        "HearOfFailingDeployments": ({"dynamodb:GetItem"}, ["CacheTable.Arn"]),
         "QueueLostSettlements": ({"sqs:SendMessage"}, ["LedgerFallbackQueue.Arn"]),
         "ReadProviderKeys": (
             {"secretsmanager:GetSecretValue"},
@@ -419,7 +420,11 @@ AWS_METRICS: set[Shown] = {
         for name in ("ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "NumberOfMessagesSent")
     ),
 }
-EMITTED: set[Shown] = {(NAMESPACE, name, one) for name, metric in METRICS.items() for one in metric.dimension_sets}
+EMITTED: set[Shown] = {
+    (NAMESPACE, name, one)
+    for name, metric in (*METRICS.items(), *CIRCUIT_METRICS.items())
+    for one in metric.dimension_sets
+}
 
 
 def test_what_is_watched_is_emitted() -> None:

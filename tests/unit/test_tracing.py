@@ -85,12 +85,12 @@ def test_a_failure_is_marked_and_goes_on(tracer: Tracer, daemon: Daemon) -> None
 async def test_requests_at_once_keep_to_their_traces(tracer: Tracer, daemon: Daemon) -> None:
     async def part(name: Segment) -> None:
         with tracer.segment(name):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
     async def request(parent: str) -> None:
         tracer.begin(f"Root={ROOT};Parent={parent};Sampled=1")
         with tracer.segment("auth"):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
         await asyncio.gather(part("ledger"), part("upstream"))
 
     await asyncio.gather(*(asyncio.create_task(request(f"{number:016x}")) for number in range(8)))

@@ -26,6 +26,7 @@ from llm_gateway.dialects.loading import Dialects
 from llm_gateway.domain.fallback import LostSettlement
 from llm_gateway.domain.ports import (
     AnswerStore,
+    HealthStore,
     HttpClient,
     Ledger,
     LostSettlements,
@@ -38,11 +39,12 @@ from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import GatewayError
 from llm_gateway.metering.prices import PriceBook
 from llm_gateway.observability.logs import RequestLog, open_logger
-from llm_gateway.observability.metrics import KnownModels, RequestMetrics
+from llm_gateway.observability.metrics import CircuitMetrics, KnownModels, RequestMetrics
 from llm_gateway.observability.tracing import open_tracer
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
 from llm_gateway.pipeline.catalog_source import CatalogSource
+from llm_gateway.pipeline.clock import Clock
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.fallback import Fallback
 from llm_gateway.pipeline.gateway import Gateway
@@ -54,6 +56,8 @@ from llm_gateway.pipeline.provider_keys import RefreshableSecrets, stack_keys
 from llm_gateway.pipeline.readiness import Probe, Readiness, store_probes
 from llm_gateway.pipeline.repair import Repair
 from llm_gateway.pipeline.reservations import Reservations
+from llm_gateway.pipeline.shared_health import SharedHealth
+from llm_gateway.routing.circuits import Circuits
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
 from llm_gateway.upstream.client import UpstreamClient, open_client
@@ -67,6 +71,7 @@ from llm_gateway.upstream.credentials import (
 from llm_gateway.upstream.google_oauth import GoogleOAuth
 
 if TYPE_CHECKING:
+    from llm_gateway.pipeline.provider_status import ProviderStatus
     from llm_gateway.pipeline.usage_queries import UsageQueries
 
 
@@ -95,6 +100,8 @@ class Stores:
     """Made when the ledger is away for the first time. None where there is no queue: then the log has what is lost."""
     probes: Mapping[str, Probe] | None = None
     """What `/health/ready` asks; None: the stores above."""
+    health: Callable[[], HealthStore] | None = None
+    """Made after the first request. None where each process keeps what it finds out to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +180,7 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None, 
         usage=lambda: (scanned_usage if scan_usage else usage_stores)(dynamodb, settings),
         lost=lost_settlements(lambda: aws("sqs"), settings.fallback_queue_url),
         probes=store_probes(registry, ledger, secrets, settings.stack),
+        health=shared_health(dynamodb, settings),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
     role = RoleCredentials(os.environ, http)
@@ -193,6 +201,15 @@ def lost_settlements(
         from llm_gateway.adapters.sqs import SqsLostSettlements  # noqa: PLC0415 - needed when the ledger is away
 
         return SqsLostSettlements(client(), queue_url)
+
+    return opened
+
+
+def shared_health(dynamodb: AwsJsonClient, settings: Settings) -> Callable[[], HealthStore]:
+    def opened() -> HealthStore:
+        from llm_gateway.adapters.dynamodb_health import DynamoDBHealth  # noqa: PLC0415 - the first request need not wait
+
+        return DynamoDBHealth(dynamodb, settings.cache_table)
 
     return opened
 
@@ -229,11 +246,13 @@ def assemble(
     http: HttpClient,
     log: RequestLog,
     authorizers: Mapping[str, Authorizer] | None = None,
+    clock: Clock | None = None,
 ) -> ASGIApp:
     """The app over any stores. It closes `http` when its lifespan ends.
 
     `authorizers` are for credentials that need more than a key, by their name in `domain.catalog.Credential`.
     """
+    clock = clock or Clock()
     catalog = CatalogSource(stores.registry, build_catalog, settings.environment)
     dispatcher = Dispatcher(
         http,
@@ -241,17 +260,23 @@ def assemble(
         Dialects(),
         {**KEY_AUTHORIZERS, **(authorizers or {})},
         log.warn,
+        clock=clock,
     )
     choice = ModelChoice(dispatcher)
     book = PriceBook(load_prices, price_version())
     pricing = BookPricing(book)
     repair = Repair(stores.ledger, stores.scopes, lambda: catalog.latest.abandoned if catalog.latest else "charge")
     fallback = Fallback(_last_place(log), log.unopened, stores.lost)
+    circuits = Circuits(clock.now)
+    health = _shared_health(settings, stores, circuits, catalog, clock, log)
     gateway = Gateway(
         auth=open_identification(settings, stores.registry, http, log.warn),
         catalog=catalog,
         choice=choice,
         dispatcher=dispatcher,
+        circuits=circuits,
+        health=health,
+        clock=clock,
         accounts=Accounts(stores.ledger, pricing, fallback),
         admission=Admission(
             Reservations(
@@ -274,11 +299,32 @@ def assemble(
     options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
     usage = UsageRoutes(gateway.auth, lambda: usage_queries(stores))
     probes = stores.probes or store_probes(stores.registry, stores.ledger, stores.secrets, settings.stack)
-    return create_app(gateway, models, usage, Readiness(probes), log, options, lifespan)
+
+    def status() -> "ProviderStatus":
+        from llm_gateway.pipeline.provider_status import ProviderStatus  # noqa: PLC0415 - only those who ask pay for it
+
+        return ProviderStatus(catalog, choice, circuits, health, clock)
+
+    return create_app(gateway, models, usage, Readiness(probes), status, log, options, lifespan)
 
 
 def _last_place(log: RequestLog) -> Callable[[LostSettlement, GatewayError], None]:
     return lambda lost, error: log.lost(lost.record.request_id, encode_lost(lost), error)
+
+
+def _shared_health(
+    settings: Settings, stores: Stores, circuits: Circuits, catalog: CatalogSource, clock: Clock, log: RequestLog
+) -> SharedHealth:
+    deployed = settings.function_name is not None
+    return SharedHealth(
+        circuits,
+        stores.health,
+        lambda: catalog.latest,
+        clock,
+        turned=log.circuit_turned,
+        failing=CircuitMetrics(settings.stack, lambda: catalog.latest).failing if deployed else None,
+        warn=log.warn,
+    )
 
 
 def _reports(settings: Settings, log: RequestLog, catalog: CatalogSource) -> Callable[[RequestRecord, float], None]:

@@ -19,6 +19,7 @@ GatewayError                                  status  type                    co
 ├── ProviderKeyRefused                        422     invalid_request_error   provider_key_refused
 ├── IdempotencyKeyReused                      422     invalid_request_error   idempotency_key_reused
 ├── RateLimited                               429     rate_limit_error        rate_limit_exceeded
+│   ├── DeploymentLimited                     429     (of the limit)          (of the limit)
 │   └── QuotaExceeded                         429     insufficient_quota      insufficient_quota
 ├── InternalFailure                           500     server_error            internal_error
 ├── Unavailable                               503     server_error            service_unavailable
@@ -32,6 +33,7 @@ GatewayError                                  status  type                    co
     │   └── UpstreamCut                       502     server_error            upstream_cut
     ├── UpstreamUnavailable                   503     server_error            upstream_unavailable
     └── UpstreamTimeout                       504     server_error            upstream_timeout
+        └── UpstreamConnectTimeout            504     server_error            upstream_timeout
 
 One class is one HTTP status with one OpenAI `type` and `code`; a provider's answer may narrow
 `code`, `param` and message. `GatewayError.envelope` is the only place where the body is made.
@@ -209,6 +211,13 @@ class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
 
 
+class DeploymentLimited(RateLimited):
+    """Nothing but the deployment's own limits is in the way: another deployment may have room.
+
+    Of a budget it has the type and code of `QuotaExceeded`, and reads the same to the caller.
+    """
+
+
 class QuotaExceeded(RateLimited):
     """A budget has no room for the request: OpenAI's own words for it, which clients branch on."""
 
@@ -278,3 +287,7 @@ class UpstreamUnavailable(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
+
+
+class UpstreamConnectTimeout(UpstreamTimeout):
+    """The provider never had the request."""

@@ -217,6 +217,12 @@ def _encode_attempt(attempt: Attempt) -> Item:
         encoded["key_source"] = {"S": attempt.key_source}
     if attempt.key_name is not None:
         encoded["key"] = {"S": attempt.key_name}
+    if attempt.input_tokens:
+        encoded["in"] = {"N": str(attempt.input_tokens)}
+    if attempt.output_tokens:
+        encoded["out"] = {"N": str(attempt.output_tokens)}
+    if attempt.cost_usd is not None:
+        encoded["usd"] = {"N": number(attempt.cost_usd)}
     return encoded
 
 
@@ -229,4 +235,7 @@ def _decode_attempt(encoded: Item) -> Attempt:
         latency_ms=int(Decimal(encoded["ms"]["N"])),
         key_source=encoded["key_source"]["S"] if "key_source" in encoded else None,
         key_name=encoded["key"]["S"] if "key" in encoded else None,
+        input_tokens=int(Decimal(encoded["in"]["N"])) if "in" in encoded else 0,
+        output_tokens=int(Decimal(encoded["out"]["N"])) if "out" in encoded else 0,
+        cost_usd=Decimal(encoded["usd"]["N"]) if "usd" in encoded else None,
     )

@@ -35,6 +35,11 @@ _UNSETTLED: Final = {**_OPEN, ":was_abandoned": {"S": "abandoned"}}
 _SETTLE_CONDITION: Final = (
     "attribute_not_exists(pk) OR #status = :was_open OR (#status = :was_abandoned AND attribute_not_exists(closed))"
 )
+_OWN: Final = "#status = :open AND #at = :at AND key_id = :key"
+_REOPENED: Final = f"attribute_not_exists(pk) OR ({_OWN})"
+_OPENED: Final = f"attribute_not_exists(pk) OR ({_OWN} AND attribute_not_exists(holds))"
+"""Our own may be there: from an attempt whose answer was lost, or with more reserved than fits. One with tags is the
+later one: it was opened again when the request went on to another deployment."""
 SHARDS: Final = 8
 """Of each index: a partition takes 1,000 writes a second. One key's requests are in one partition of `listed`."""
 
@@ -55,8 +60,7 @@ class DynamoDBLedger:
         payload = {
             "TableName": self._table,
             "Item": self._item(record),
-            # Our own may be there: from an attempt whose answer was lost, or with more reserved than fits.
-            "ConditionExpression": "attribute_not_exists(pk) OR (#status = :open AND #at = :at AND key_id = :key)",
+            "ConditionExpression": _REOPENED if record.holds else _OPENED,
             "ExpressionAttributeNames": {"#status": "status", "#at": "at"},
             "ExpressionAttributeValues": {
                 ":open": {"S": "open"},

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.ht
 """
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 from zlib import crc32
@@ -24,7 +24,8 @@ from llm_gateway.adapters.scope_attributes import (
 from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold, hard_room
 
 _SHARDS: Final = 8
-_LIVE: Final = "#r.g = :tag AND attribute_not_exists(#r.x)"
+_LIVE: Final = "#r.g = :tag AND attribute_not_exists(#r.x) AND #r.a = :held"
+"""With the amount, since counters change by what it is less than the cost, and it may have been widened unheard."""
 
 
 class DynamoDBScopes:
@@ -56,28 +57,47 @@ class DynamoDBScopes:
             return Refusal(level, stale)
         return Grant(level_of(answer["Attributes"], hold.minute, hold.labels), tags[-1])
 
+    async def widen(
+        self, request_id: str, hold: Hold, tag: str, usd: Decimal, policy: Policy, now: float
+    ) -> Grant | Refusal:
+        held = hold
+        while True:
+            update, condition = self._widening(request_id, held, max(usd, held.usd), policy)
+            answer, item = await self._change(hold.scope, update, tag, condition)
+            if answer is not None:
+                return Grant(Level(committed=level_of(answer, held.minute, held.labels).committed), tag)
+            level, live = level_of(item, held.minute, held.labels), _live(request_id, hold.scope, tag, item)
+            stale = tuple(each.request_id for each in stored_holds(hold.scope, item) if _is_stale(each, now))
+            if live is None:
+                return Refusal(level, stale)
+            if live.usd >= usd:
+                return Grant(Level(committed=level.committed), tag)
+            if live.usd == held.usd:
+                return Refusal(level.without(live), stale)
+            held = live
+
     async def cancel(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
         del now
-        update = _Update(hold_name(request_id))
-        update.add("f", -1)
-        update.add(f"n#{hold.minute}", -1)
-        update.add(f"t#{hold.minute}", -hold.tokens)
-        for label in hold.labels:
-            update.add(f"c#{label}", -hold.usd)
-        await self._end(hold.scope, update, tag, _LIVE)
+        await self._end(request_id, hold, tag, lambda held: _giving_back(request_id, held, -1, -hold.tokens))
+
+    async def leave(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
+        tokens = -hold.tokens if _still_counts(hold, now) else 0
+        await self._end(request_id, hold, tag, lambda held: _giving_back(request_id, held, 0, tokens))
 
     async def settle(
         self, request_id: str, hold: Hold, tag: str, cost: Decimal, tokens: int, now: float
     ) -> Level | None:
-        update = _Update(hold_name(request_id))
-        update.add("f", -1)
-        if hold.minute >= int(now) // 60 - 1:
-            # Older minutes may have been pruned, and nothing is admitted by them any more.
-            update.add(f"t#{hold.minute}", tokens - hold.tokens)
-        for label in hold.labels:
-            update.add(f"c#{label}", cost - hold.usd)
-            update.add(f"s#{label}", cost)
-        answer, item = await self._end(hold.scope, update, tag, _LIVE)
+        def update_for(held: Hold) -> _Update:
+            update = _Update(hold_name(request_id))
+            update.add("f", -1)
+            if _still_counts(hold, now):
+                update.add(f"t#{hold.minute}", tokens - hold.tokens)
+            for label in hold.labels:
+                update.add(f"c#{label}", cost - held.usd)
+                update.add(f"s#{label}", cost)
+            return update
+
+        answer, item = await self._end(request_id, hold, tag, update_for)
         if answer is not None:
             return level_of(answer, hold.minute, hold.labels)
         name = hold_name(request_id)
@@ -87,14 +107,17 @@ class DynamoDBScopes:
         return await self._settle_late(request_id, hold, tag, cost - held.charged)
 
     async def abandon(self, request_id: str, hold: Hold, tag: str, charge: Decimal, now: float) -> None:
-        update = _Update(hold_name(request_id), removes=False)
-        update.set("#r.x = :x", ":x", {"N": number(charge)})
-        update.set("#r.z = :z", ":z", {"N": str(int(now))})
-        update.add("f", -1)
-        for label in hold.labels:
-            update.add(f"c#{label}", charge - hold.usd)
-            update.add(f"s#{label}", charge)
-        await self._end(hold.scope, update, tag, _LIVE)
+        def update_for(held: Hold) -> _Update:
+            update = _Update(hold_name(request_id), removes=False)
+            update.set("#r.x = :x", ":x", {"N": number(charge)})
+            update.set("#r.z = :z", ":z", {"N": str(int(now))})
+            update.add("f", -1)
+            for label in hold.labels:
+                update.add(f"c#{label}", charge - held.usd)
+                update.add(f"s#{label}", charge)
+            return update
+
+        await self._end(request_id, hold, tag, update_for)
 
     async def forget(self, request_id: str, scope: Scope) -> None:
         payload = {
@@ -162,10 +185,38 @@ class DynamoDBScopes:
         for label in hold.labels:
             update.add(f"c#{label}", correction)
             update.add(f"s#{label}", correction)
-        answer, _ = await self._end(hold.scope, update, tag, "#r.g = :tag AND attribute_exists(#r.x)")
+        answer, _ = await self._change(hold.scope, update, tag, "#r.g = :tag AND attribute_exists(#r.x)")
         return None if answer is None else level_of(answer, hold.minute, hold.labels)
 
-    async def _end(self, scope: Scope, update: "_Update", tag: str, condition: str) -> tuple[Item | None, Item]:
+    def _widening(self, request_id: str, held: Hold, usd: Decimal, policy: Policy) -> tuple["_Update", str]:
+        """The update, and the condition that there is room for it."""
+        update = _Update(hold_name(request_id), removes=False)
+        update.set("#r.a = :a", ":a", {"N": number(usd)})
+        update.values[":held"] = {"N": number(held.usd)}
+        conditions = [_LIVE]
+        for label in held.labels:
+            committed = update.add(f"c#{label}", usd - held.usd)
+            conditions += update.room(committed, hard_room(policy, label), usd - held.usd)
+        return update, " AND ".join(conditions)
+
+    async def _end(
+        self, request_id: str, hold: Hold, tag: str, update_for: Callable[[Hold], "_Update"]
+    ) -> tuple[Item | None, Item]:
+        """The counters it touched, or None and the item as it is: the hold is not live, or another attempt's.
+
+        What is held may be more than the caller has heard of.
+        """
+        held = hold
+        while True:
+            update = update_for(held)
+            update.values[":held"] = {"N": number(held.usd)}
+            answer, item = await self._change(hold.scope, update, tag, _LIVE)
+            live = None if answer is not None else _live(request_id, hold.scope, tag, item)
+            if live is None or live.usd == held.usd:
+                return answer, item
+            held = live
+
+    async def _change(self, scope: Scope, update: "_Update", tag: str, condition: str) -> tuple[Item | None, Item]:
         """The counters it touched, or None and the item as it is."""
         update.values[":tag"] = {"S": tag}
         try:
@@ -235,6 +286,30 @@ class _Update:
         placeholder = "#f" if name == "f" else f"#n{len(self.names)}"
         self.names[placeholder] = name
         return placeholder
+
+
+def _giving_back(request_id: str, held: Hold, requests: int, tokens: int) -> _Update:
+    """All money back, and so much of the minute's counters."""
+    update = _Update(hold_name(request_id))
+    update.add("f", -1)
+    for name, amount in ((f"n#{held.minute}", requests), (f"t#{held.minute}", tokens)):
+        if amount:
+            update.add(name, amount)
+    for label in held.labels:
+        update.add(f"c#{label}", -held.usd)
+    return update
+
+
+def _still_counts(hold: Hold, now: float) -> bool:
+    """Older minutes may have been pruned, and nothing is admitted by them any more."""
+    return hold.minute >= int(now) // 60 - 1
+
+
+def _live(request_id: str, scope: Scope, tag: str, item: Item) -> Hold | None:
+    """The attempt's hold as it is in the item; None where it has ended."""
+    name = hold_name(request_id)
+    stored = stored_hold(name, scope, item[name]) if name in item else None
+    return stored.hold if stored is not None and stored.tag == tag and stored.charged is None else None
 
 
 def _is_stale(stored: StoredHold, now: float) -> bool:

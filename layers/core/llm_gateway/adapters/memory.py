@@ -43,7 +43,7 @@ class MemoryLedger:
         held = self.records.setdefault(record.request_id, _copy(record))
         if (held.at_ms, held.key_id) != (record.at_ms, record.key_id):
             raise InternalFailure("The request's id is taken by another request.")
-        if held.status == "open":
+        if held.status == "open" and (record.holds or not held.holds):
             self.records[record.request_id] = _copy(record)
 
     async def settle(self, record: RequestRecord) -> bool:

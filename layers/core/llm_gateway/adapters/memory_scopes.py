@@ -17,6 +17,7 @@ from llm_gateway.domain.limits import (
     breaches,
     ended_before,
     enforced,
+    hard_room,
 )
 
 
@@ -38,6 +39,11 @@ class _Counters:
             tuple((label, self.spent[label]) for label in labels if label in self.spent),
         )
 
+    def stale(self, now: float) -> tuple[str, ...]:
+        """Requests whose holds are past their time."""
+        held = self.holds.values()
+        return tuple(each.request_id for each in held if each.charged is None and each.hold.expires_at < now)
+
 
 class MemoryScopes:
     """Nothing in it awaits, so every operation is atomic in its event loop."""
@@ -52,9 +58,7 @@ class MemoryScopes:
         if request_id in counters.holds:  # of an earlier call: as with DynamoDB, it is not this one's
             return Refusal(level)
         if any(enforced(policy, breach) for breach in breaches(policy, level, hold, now)):
-            held = counters.holds.values()
-            stale = (each.request_id for each in held if each.charged is None and each.hold.expires_at < now)
-            return Refusal(level, tuple(stale))
+            return Refusal(level, counters.stale(now))
         tag = str(next(self._tags))
         counters.holds[request_id] = StoredHold(request_id, hold, tag)
         counters.in_flight += 1
@@ -64,16 +68,32 @@ class MemoryScopes:
             counters.committed[label] += hold.usd
         return Grant(counters.level(hold.minute, hold.labels), tag)
 
+    async def widen(
+        self, request_id: str, hold: Hold, tag: str, usd: Decimal, policy: Policy, now: float
+    ) -> Grant | Refusal:
+        counters = self._scopes.get(hold.scope, _Counters())
+        if self._with_live(request_id, hold.scope, tag) is None:
+            return Refusal(counters.level(hold.minute, hold.labels), counters.stale(now))
+        held = counters.holds[request_id].hold
+        more = max(usd - held.usd, Decimal(0))
+        rooms = ((counters.committed[label], hard_room(policy, label)) for label in held.labels)
+        if more and any(room is not None and committed + more > room for committed, room in rooms):
+            return Refusal(counters.level(held.minute, held.labels).without(held), counters.stale(now))
+        counters.holds[request_id] = replace(counters.holds[request_id], hold=replace(held, usd=held.usd + more))
+        for label in held.labels:
+            counters.committed[label] += more
+        return Grant(Level(committed=counters.level(held.minute, held.labels).committed), tag)
+
     async def cancel(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
         del now
-        if (counters := self._with_live(request_id, hold.scope, tag)) is None:
-            return
-        del counters.holds[request_id]
-        counters.in_flight -= 1
-        counters.requests[hold.minute] -= 1
-        counters.tokens[hold.minute] -= hold.tokens
-        for label in hold.labels:
-            counters.committed[label] -= hold.usd
+        if (counters := self._give_back(request_id, hold, tag)) is not None:
+            counters.requests[hold.minute] -= 1
+            counters.tokens[hold.minute] -= hold.tokens
+
+    async def leave(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
+        counters = self._give_back(request_id, hold, tag)
+        if counters is not None and hold.minute >= int(now) // 60 - 1:
+            counters.tokens[hold.minute] -= hold.tokens
 
     async def settle(
         self, request_id: str, hold: Hold, tag: str, cost: Decimal, tokens: int, now: float
@@ -89,17 +109,18 @@ class MemoryScopes:
             if hold.minute >= int(now) // 60 - 1:
                 counters.tokens[hold.minute] += tokens - hold.tokens
         for label in hold.labels:
-            counters.committed[label] += cost - (hold.usd if stored.charged is None else stored.charged)
+            counters.committed[label] += cost - (stored.hold.usd if stored.charged is None else stored.charged)
             counters.spent[label] += cost - (stored.charged or 0)
         return counters.level(hold.minute, hold.labels)
 
     async def abandon(self, request_id: str, hold: Hold, tag: str, charge: Decimal, now: float) -> None:
         if (counters := self._with_live(request_id, hold.scope, tag)) is None:
             return
-        counters.holds[request_id] = replace(counters.holds[request_id], charged=charge, abandoned_at=int(now))
+        stored = counters.holds[request_id]
+        counters.holds[request_id] = replace(stored, charged=charge, abandoned_at=int(now))
         counters.in_flight -= 1
         for label in hold.labels:
-            counters.committed[label] += charge - hold.usd
+            counters.committed[label] += charge - stored.hold.usd
             counters.spent[label] += charge
 
     async def forget(self, request_id: str, scope: Scope) -> None:
@@ -129,6 +150,16 @@ class MemoryScopes:
                 del periods[label]
                 pruned += 1
         return pruned
+
+    def _give_back(self, request_id: str, hold: Hold, tag: str) -> _Counters | None:
+        """Ends a live hold, but for the minute's counters. None where there is none."""
+        if (counters := self._with_live(request_id, hold.scope, tag)) is None:
+            return None
+        held = counters.holds.pop(request_id).hold
+        counters.in_flight -= 1
+        for label in hold.labels:
+            counters.committed[label] -= held.usd
+        return counters
 
     def _with_live(self, request_id: str, scope: Scope, tag: str) -> _Counters | None:
         counters = self._scopes.get(scope)

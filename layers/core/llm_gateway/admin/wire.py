@@ -10,17 +10,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, SecretStr
 
-from llm_gateway.catalog.schema import (
-    BaseUrl,
-    ModelTable,
-    Name,
-    PriceTable,
-    ProviderModelTable,
-    QuirksTable,
-    SpendingTable,
-    Table,
-    Text,
-)
+from llm_gateway.catalog.schema import ModelTable, PriceTable, ProviderModelTable, QuirksTable, SpendingTable, Table
+from llm_gateway.catalog.schema_values import BaseUrl, Name, Text
 from llm_gateway.domain.audit import Outcome
 from llm_gateway.domain.catalog import Credential, Dialect
 from llm_gateway.domain.identity import Role

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -13,6 +13,7 @@ from llm_gateway.api.cors import Cors
 from llm_gateway.api.data_plane import add_data_plane
 from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
+from llm_gateway.api.provider_status import add_provider_status
 from llm_gateway.api.readings import add_readings
 from llm_gateway.api.usage_routes import UsageRoutes, add_usage
 from llm_gateway.errors import GatewayError
@@ -20,6 +21,9 @@ from llm_gateway.observability.logs import RequestLog
 from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.readiness import Readiness
+
+if TYPE_CHECKING:
+    from llm_gateway.pipeline.provider_status import ProviderStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ def create_app(
     models: ModelList,
     usage: UsageRoutes,
     readiness: Readiness,
+    status: "Callable[[], ProviderStatus]",
     log: RequestLog,
     options: ApiOptions,
     lifespan: Lifespan,
@@ -63,6 +68,7 @@ def create_app(
     add_data_plane(app, gateway, log)
     add_readings(app, gateway.auth, models, readiness)
     add_usage(app, usage)
+    add_provider_status(app, gateway.auth, status)
     app.add_exception_handler(GatewayError, render_gateway_error)
     app.add_exception_handler(HTTPException, render_http_exception)
     app.add_exception_handler(Exception, render_crash)

@@ -14,6 +14,7 @@ EXPOSED = (
     "x-request-id",
     "x-gateway-provider",
     "x-gateway-model",
+    "x-gateway-attempts",
     "x-gateway-cost-usd",
     "x-gateway-warning",
     "x-gateway-overhead-ms",

@@ -11,6 +11,7 @@ from llm_gateway.api.documentation import CHAT, EMBEDDINGS, MODERATIONS
 from llm_gateway.api.envelope import REQUEST_ID, STARTED
 from llm_gateway.api.exchange_response import ExchangeResponse
 from llm_gateway.api.headers import caller_headers
+from llm_gateway.api.wishes import deadline_of, recovery_of
 from llm_gateway.dialects.dialect import Endpoint
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.observability.logs import RequestLog
@@ -53,6 +54,8 @@ class DataPlane:
             path_model=path_model,
             idempotency_key=headers.get(b"idempotency-key"),
             tags=headers.tags(),
+            deadline=deadline_of(headers, scope),
+            recovery=recovery_of(headers),
             trace=headers.get(b"x-amzn-trace-id"),
             body_object=(headers.get(b"x-gateway-body") or "").lower() != "off",
         )

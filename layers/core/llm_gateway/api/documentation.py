@@ -1,6 +1,9 @@
 """What `/docs` says of routes whose bodies pass through: the members the gateway reads; others are forwarded."""
 
-from typing import Any
+from typing import Any, get_args
+
+from llm_gateway.domain.catalog import Recovery
+from llm_gateway.schemas.openai_chat import MOST_MODELS
 
 _ENVELOPE = {
     "type": "object",
@@ -47,6 +50,27 @@ _TAG = {
     "description": "Up to 16 tags of your own, recorded with the request: `x-gateway-tag-feature: autocomplete`.",
 }
 
+_TIMEOUT = {
+    "name": "x-gateway-timeout",
+    "in": "header",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Seconds that the whole request may take, all attempts together.",
+}
+
+_RECOVERY = {
+    "name": "x-gateway-stream-recovery",
+    "in": "header",
+    "schema": {"enum": list(get_args(Recovery))},
+    "description": "What becomes of a stream that its provider cuts off.",
+}
+
+_MODELS = {
+    "type": ["array", "null"],
+    "maxItems": MOST_MODELS,
+    "items": {"type": "string"},
+    "description": "Tried in this order after `model`, instead of the configured fallbacks.",
+}
+
 KEY: list[dict[str, list[str]]] = [{"key": []}]
 SECURITY_SCHEMES = {"key": {"type": "http", "scheme": "bearer", "description": "A key of the gateway: `sk-…`"}}
 
@@ -70,7 +94,7 @@ def _operation(summary: str, description: str, required: list[str], properties: 
     return {
         "summary": summary,
         "description": description,
-        "parameters": [_IDEMPOTENCY_KEY, _TAG],
+        "parameters": [_IDEMPOTENCY_KEY, _TAG, _TIMEOUT, _RECOVERY],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": _ERRORS,
         "security": KEY,
@@ -83,6 +107,7 @@ CHAT = _operation(
     ["messages"],
     {
         "model": {"type": "string", "description": "An alias, `provider:model`, or a model of the default provider."},
+        "models": _MODELS,
         "messages": {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"]}},
         "stream": {"type": ["boolean", "null"]},
         "stream_options": {"type": ["object", "null"], "properties": {"include_usage": {"type": ["boolean", "null"]}}},
@@ -98,6 +123,7 @@ EMBEDDINGS = _operation(
     ["input"],
     {
         "model": {"type": "string", "description": "An alias, `provider:model`, or a model of the default provider."},
+        "models": _MODELS,
         "input": {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1}]},
         "user": {"type": ["string", "null"]},
     },

@@ -104,6 +104,9 @@ def render_record(record: RequestRecord, *, with_provider_cost: bool = False) ->
                 "latency_ms": attempt.latency_ms,
                 "key_source": attempt.key_source,
                 "key_name": attempt.key_name,
+                "input_tokens": attempt.input_tokens,
+                "output_tokens": attempt.output_tokens,
+                "cost_usd": None if attempt.cost_usd is None else format_usd(attempt.cost_usd),
             }
             for attempt in record.attempts
         ],

@@ -4,7 +4,7 @@ On the way of every cold start and of every refresh of the registry, so it valid
 documents were validated when they were applied. One that is broken all the same raises `ConfigError` with its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -15,14 +15,18 @@ from llm_gateway.catalog.faults import ConfigError, did_you_mean, one_of
 from llm_gateway.catalog.operator_prices import read_price
 from llm_gateway.catalog.policies import read_organisation, read_policies
 from llm_gateway.catalog.providers import DEFAULT_REGION, ProviderRow, canonical, provider_rows
+from llm_gateway.catalog.strategies import read_strategy
 from llm_gateway.domain.catalog import (
     Alias,
     Catalog,
+    CircuitPolicy,
     Credential,
     Deployment,
     Dialect,
+    Prefill,
     Provider,
     Quirks,
+    Recovery,
     Timeouts,
     markup_factor,
 )
@@ -50,9 +54,10 @@ def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, st
         name: _provider(name, configured.get(name), environment)
         for name in dict.fromkeys([*provider_rows(), *configured])
     }
+    aliases = {name: _alias(name, document) for name, document in by_kind.get("model", {}).items()}
     return Catalog(
         providers=providers,
-        aliases={name: _alias(name, document) for name, document in by_kind.get("model", {}).items()},
+        aliases=aliases,
         default_provider=_default_provider(settings, environment, providers),
         default_model=settings.get("default_model", str) or environment.get("LLM_MODEL") or None,
         cors_origins=tuple(settings.strings("cors_origins")),
@@ -68,6 +73,15 @@ def build_catalog(entries: Sequence[RegistryEntry], environment: Mapping[str, st
         organisation=read_organisation(by_kind),
         policies=read_policies(by_kind),
         abandoned=settings.choice("abandoned", Abandoned, "charge"),
+        regional={
+            (each.provider, each.region): _provider(
+                each.provider, configured.get(each.provider), environment, each.region
+            )
+            for alias in aliases.values()
+            for each in alias.all_deployments
+            if each.region is not None and each.provider in providers
+        },
+        circuit=_circuit(settings.table("circuit")),
     )
 
 
@@ -76,7 +90,10 @@ def build_provider(name: str, document: Mapping[str, Any], environment: Mapping[
     return _provider(name, Document(f"provider {name}", document), environment)
 
 
-def _provider(name: str, document: Document | None, environment: Mapping[str, str]) -> Provider:
+def _provider(
+    name: str, document: Document | None, environment: Mapping[str, str], region: str | None = None
+) -> Provider:
+    """`region` is a deployment's own, and wins over the provider's."""
     rows = provider_rows()
     given = document or Document(f"provider {name}", {})
     like = given.get("like", str)
@@ -85,7 +102,8 @@ def _provider(name: str, document: Document | None, environment: Mapping[str, st
         raise given.fault(f'like: "{like}" is not a vendor the gateway knows')
     row = row or ProviderRow(name=name, display_name=name, dialect="openai_chat", docs="")
 
-    base_url, quirks = _endpoint(name, row, given, environment)
+    region = region or given.get("region", str) or environment.get("AWS_REGION")
+    base_url, quirks = _endpoint(name, row, given, environment, region or DEFAULT_REGION)
     headers = dict(row.headers)
     headers.update(
         {header: environment[variable] for header, variable in row.header_env.items() if environment.get(variable)}
@@ -97,7 +115,7 @@ def _provider(name: str, document: Document | None, environment: Mapping[str, st
         credential=given.choice("credential", Credential, row.credential),
         credential_header=given.get("credential_header", str, row.credential_header),
         secret=name if like else row.secret or name,
-        region=given.get("region", str) or environment.get("AWS_REGION"),
+        region=region,
         headers=_merged_headers(headers, given.string_map("headers")),
         quirks=_quirks(given.table("quirks"), quirks),
         display_name=given.get("display_name", str, row.display_name),
@@ -110,7 +128,7 @@ def _provider(name: str, document: Document | None, environment: Mapping[str, st
 
 
 def _endpoint(
-    name: str, row: ProviderRow, given: Document, environment: Mapping[str, str]
+    name: str, row: ProviderRow, given: Document, environment: Mapping[str, str], region: str
 ) -> tuple[str | None, Quirks]:
     """The base URL in its final form, and the quirks that come with it."""
     url: str | None = given.get("base_url", str)
@@ -121,11 +139,9 @@ def _endpoint(
         url, source = (environment[variable], f"environment: {variable}") if variable else (None, source)
     if url is not None and (fault := base_url_fault(url)):
         raise ConfigError([f"{source}: {fault}"])
-    if url is None:
-        region = given.get("region", str) or environment.get("AWS_REGION") or DEFAULT_REGION
-        url = row.base_url and row.base_url.replace("{region}", region)
-    else:
-        url = complete_base_url(url, row.base_url_style)
+    url = row.base_url if url is None else complete_base_url(url, row.base_url_style)
+    if url is not None:
+        url = url.replace("{region}", region)
 
     version: str | None = given.get("api_version", str)
     if version is None and row.name == name:
@@ -164,6 +180,7 @@ def _quirks(given: Document, base: Quirks) -> Quirks:
         query={**base.query, **given.string_map("query")},
         moderations=given.choice("moderations", Literal["openai", "mistral"], base.moderations),
         free=(*base.free, *given.strings("free")),
+        prefill=given.choice("prefill", Prefill, base.prefill),
     )
 
 
@@ -174,14 +191,38 @@ def _alias(name: str, document: Document) -> Alias:
             provider=canonical(each.need("provider", str)),
             model=each.need("model", str),
             weight=each.get("weight", int, default=1),
+            region=each.get("region", str),
+            key=each.get("key", str),
         )
         for each in document.tables("deployments")
     )
     if not deployments:
         raise document.fault("deployments: is empty")
-    given = document.table("timeouts")
-    seconds = {kind: given.number(kind) for kind in _TIMEOUT_KINDS if given.fields.get(kind) is not None}
-    return Alias(name, deployments, tuple(document.strings("fallbacks")), Timeouts(**seconds))
+    return Alias(
+        name,
+        deployments,
+        fallbacks=tuple(document.strings("fallbacks")),
+        timeouts=Timeouts(**_numbers(document.table("timeouts"), _TIMEOUT_KINDS)),
+        context_window_fallbacks=tuple(document.strings("context_window_fallbacks")),
+        content_policy_fallbacks=tuple(document.strings("content_policy_fallbacks")),
+        retries=document.get("retries", int),
+        stream_recovery=document.choice("stream_recovery", Recovery, "continue"),
+        **read_strategy(document),
+    )
+
+
+def _circuit(document: Document) -> CircuitPolicy:
+    usual = CircuitPolicy()
+    numbers = _numbers(document, ("error_rate", "cool_down_s"))
+    return CircuitPolicy(
+        failures=document.get("failures", int, usual.failures),
+        error_rate=numbers.get("error_rate", usual.error_rate),
+        cool_down_s=numbers.get("cool_down_s", usual.cool_down_s),
+    )
+
+
+def _numbers(document: Document, names: Iterable[str]) -> dict[str, float]:
+    return {name: document.number(name) for name in names if document.fields.get(name) is not None}
 
 
 def _markup(document: Document) -> Decimal | None:

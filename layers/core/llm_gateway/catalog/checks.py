@@ -6,7 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from llm_gateway.catalog.faults import did_you_mean, one_of, where
 from llm_gateway.catalog.price_files import priced_providers
 from llm_gateway.catalog.providers import ProviderRow, canonical, provider_rows
-from llm_gateway.catalog.schema import DeploymentTable, GatewayFile, ProviderTable, SpendingTable
+from llm_gateway.catalog.schema import (
+    ApartTable,
+    DeploymentTable,
+    GatewayFile,
+    ProviderTable,
+    RuleTable,
+    SpendingTable,
+)
+
+FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+"""The keys of a model's table that name other models."""
+
+Place = tuple[str | int, ...]
 
 _PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 
@@ -17,21 +29,13 @@ def cross_faults(file: GatewayFile) -> Iterator[str]:
     yield from _provider_faults(file)
     yield from _default_faults(file, known)
     yield from _model_faults(file, known)
-    yield from _cycle_faults(file)
+    for kind in FALLBACKS:
+        yield from _cycle_faults(file, kind)
     yield from _price_faults(file, known)
     yield from _team_faults(file, known)
     yield from _key_faults(file, known)
     yield from _budget_faults(file)
     yield from _deployment_limit_faults(file)
-
-
-def unenforced(file: GatewayFile) -> Iterator[str]:
-    """One line per table that is recorded and not enforced, or not followed, yet."""
-    for name, model in file.models.items():
-        if model.fallbacks:
-            yield f"{where(('models', name, 'fallbacks'))}: recorded, not followed yet"
-        if len(model.deployments) > 1:
-            yield f"{where(('models', name, 'deployments'))}: the first one serves, the others are not used yet"
 
 
 def _provider_faults(file: GatewayFile) -> Iterator[str]:
@@ -84,29 +88,74 @@ def _default_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
 
 def _model_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
     for alias, model in file.models.items():
+        place = ("models", alias)
         for index, deployment in enumerate(model.deployments):
-            if canonical(deployment.provider) not in known:
-                place = where(("models", alias, "deployments", index, "provider"))
-                yield f"{place}: {_not_a_provider(deployment.provider, known)}"
-        for index, target in enumerate(model.fallbacks):
-            place = where(("models", alias, "fallbacks", index))
-            if target in file.models:
-                continue
-            provider, colon, rest = target.partition(":")
-            if not colon or not rest:
-                aliases = did_you_mean(target, file.models)
-                yield f'{place}: "{target}" is neither a model of this file{aliases} nor provider:model'
-            elif canonical(provider) not in known:
-                yield f"{place}: {_not_a_provider(provider, known)}"
+            yield from _deployment_faults((*place, "deployments", index), deployment, file, known)
+        for kind in ("canary", "shadow_traffic"):
+            if (apart := getattr(model, kind)) is not None:
+                yield from _deployment_faults((*place, kind), apart, file, known)
+        for kind in FALLBACKS:
+            for index, target in enumerate(getattr(model, kind)):
+                yield from _target_faults((*place, kind, index), target, file, known)
+        for index, rule in enumerate(model.rules):
+            yield from _rule_faults((*place, "rules", index), alias, rule, file, known)
+        if model.sticky_by is not None and model.strategy != "sticky":
+            yield f'{where((*place, "sticky_by"))}: needs strategy = "sticky"'
 
 
-def _cycle_faults(file: GatewayFile) -> Iterator[str]:
-    """Fallbacks that lead back to where they began, by a walk in depth."""
+def _deployment_faults(
+    place: Place, deployment: DeploymentTable | ApartTable, file: GatewayFile, known: Iterable[str]
+) -> Iterator[str]:
+    if canonical(deployment.provider) not in known:
+        yield f"{where((*place, 'provider'))}: {_not_a_provider(deployment.provider, known)}"
+    elif deployment.region is not None and "{region}" not in _base_url(deployment.provider, file):
+        yield (
+            f'{where((*place, "region"))}: the base_url of "{deployment.provider}" names no region: '
+            "write it with {region}"
+        )
+
+
+def _rule_faults(place: Place, alias: str, rule: RuleTable, file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    when = rule.when
+    if not when.model_dump(exclude_defaults=True):
+        yield f"{where((*place, 'when'))}: says nothing: name a condition, or change the deployments themselves"
+    above, below = when.input_tokens_above, when.input_tokens_below
+    if above is not None and below is not None and below - above < 2:
+        yield f"{where((*place, 'when'))}: never holds: no number is above {above} and below {below}"
+    if rule.use == alias:
+        yield f"{where((*place, 'use'))}: is the model itself"
+    else:
+        yield from _target_faults((*place, "use"), rule.use, file, known)
+
+
+def _base_url(provider: str, file: GatewayFile) -> str:
+    """As it is written, before a region is put in; empty where neither the file nor the vendor's row has one."""
+    rows = provider_rows()
+    table = next((each for name, each in file.providers.items() if canonical(name) == canonical(provider)), None)
+    if table is not None and table.base_url is not None:
+        return table.base_url
+    row = rows.get(canonical(table.like if table is not None and table.like else provider))
+    return (row.base_url if row is not None else None) or ""
+
+
+def _target_faults(place: Place, target: str, file: GatewayFile, known: Iterable[str]) -> Iterator[str]:
+    if target in file.models:
+        return
+    provider, colon, rest = target.partition(":")
+    if not colon or not rest:
+        aliases = did_you_mean(target, file.models)
+        yield f'{where(place)}: "{target}" is neither a model of this file{aliases} nor provider:model'
+    elif canonical(provider) not in known:
+        yield f"{where(place)}: {_not_a_provider(provider, known)}"
+
+
+def _cycle_faults(file: GatewayFile, kind: str) -> Iterator[str]:
+    """Fallbacks of one kind that lead back to where they began, by a walk in depth."""
     finished: set[str] = set()
     for start in file.models:
         if start in finished:
             continue
-        trail, pending = [start], [_aliases_after(start, file)]
+        trail, pending = [start], [_aliases_after(start, kind, file)]
         while pending:
             alias = next(pending[-1], None)
             if alias is None:
@@ -114,14 +163,14 @@ def _cycle_faults(file: GatewayFile) -> Iterator[str]:
                 finished.add(trail.pop())
             elif alias in trail:
                 cycle = " -> ".join([*trail[trail.index(alias) :], alias])
-                yield f"{where(('models', trail[-1], 'fallbacks'))}: lead in a circle: {cycle}"
+                yield f"{where(('models', trail[-1], kind))}: lead in a circle: {cycle}"
             elif alias not in finished:
                 trail.append(alias)
-                pending.append(_aliases_after(alias, file))
+                pending.append(_aliases_after(alias, kind, file))
 
 
-def _aliases_after(alias: str, file: GatewayFile) -> Iterator[str]:
-    return iter([target for target in file.models[alias].fallbacks if target in file.models])
+def _aliases_after(alias: str, kind: str, file: GatewayFile) -> Iterator[str]:
+    return iter([target for target in getattr(file.models[alias], kind) if target in file.models])
 
 
 def _price_faults(file: GatewayFile, known: Iterable[str]) -> Iterator[str]:

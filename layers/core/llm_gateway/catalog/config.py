@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llm_gateway.catalog.checks import cross_faults, unenforced
+from llm_gateway.catalog.checks import FALLBACKS, cross_faults
 from llm_gateway.catalog.faults import ConfigError
 from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.catalog.schema import (
+    STRATEGY_KEYS,
+    DeploymentTable,
     GatewayFile,
     KeyTable,
     LimitedTable,
@@ -23,10 +25,10 @@ from llm_gateway.catalog.schema import (
     ProviderTable,
     SpendingTable,
     TeamTable,
-    TomlFloat,
     UserTable,
 )
 from llm_gateway.catalog.schema_faults import schema_faults
+from llm_gateway.catalog.schema_values import TomlFloat
 from llm_gateway.domain.identity import Role, VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import RegistryEntry
 
@@ -41,16 +43,15 @@ __all__ = [
     "pending_keys",
 ]
 
-_TOP_LEVEL = {"default_provider", "default_model", "cors_origins", "x_gateway", "abandoned"}
+_TOP_LEVEL = {"default_provider", "default_model", "cors_origins", "x_gateway", "abandoned", "circuit"}
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """A file that has passed every check. `warnings` name what is recorded and not enforced yet."""
+    """A file that has passed every check."""
 
     name: str
     file: GatewayFile
-    warnings: tuple[str, ...] = ()
 
     @property
     def providers(self) -> Mapping[str, ProviderTable]:
@@ -153,7 +154,7 @@ def parse_config(text: str, name: str) -> GatewayConfig:
         raise ConfigError([f"{name}: {fault}" for fault in schema_faults(error)]) from None
     if faults := list(cross_faults(file)):
         raise ConfigError([f"{name}: {fault}" for fault in faults])
-    return GatewayConfig(name, file, tuple(f"{name}: {warning}" for warning in unenforced(file)))
+    return GatewayConfig(name, file)
 
 
 def entries(config: GatewayConfig) -> list[RegistryEntry]:
@@ -215,13 +216,28 @@ def _provider(name: str, table: ProviderTable) -> dict[str, Any]:
 
 
 def _model(table: ModelTable, file: GatewayFile) -> dict[str, Any]:
-    document = table.model_dump(mode="json", exclude_none=True, exclude={"deployments", "limits", "shadow"})
-    document["deployments"] = [
-        {"provider": canonical(each.provider), "model": each.model, "weight": each.weight, **_limits(each)}
-        for each in table.deployments
-    ]
-    document["fallbacks"] = [_fallback(target, file) for target in table.fallbacks]
-    return {**document, **_limits(table)}
+    apart = {"deployments", "limits", "shadow", *STRATEGY_KEYS}
+    document = table.model_dump(mode="json", exclude_none=True, exclude=apart)
+    document["deployments"] = [_deployment(each) for each in table.deployments]
+    for kind in FALLBACKS:
+        document[kind] = [_fallback(target, file) for target in getattr(table, kind)]
+    return {**document, **_strategy(table, file), **_limits(table)}
+
+
+def _strategy(table: ModelTable, file: GatewayFile) -> dict[str, Any]:
+    """What is said of how the alias shares its calls, and nothing of what is not said."""
+    document = table.model_dump(mode="json", include=STRATEGY_KEYS, exclude_defaults=True)
+    for rule in document.get("rules", ()):
+        rule["use"] = _fallback(rule["use"], file)
+    for kind in ("canary", "shadow_traffic"):
+        if kind in document:
+            document[kind]["provider"] = canonical(document[kind]["provider"])
+    return document
+
+
+def _deployment(table: DeploymentTable) -> dict[str, Any]:
+    where = {"provider": canonical(table.provider), "model": table.model, "weight": table.weight}
+    return {**where, **table.model_dump(mode="json", include={"region", "key"}, exclude_none=True), **_limits(table)}
 
 
 def _team(table: TeamTable) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import orjson
 from llm_gateway.dialects.anthropic_errors import error_event
 from llm_gateway.dialects.anthropic_usage import openai_usage, read_usage, service_tier
 from llm_gateway.dialects.dialect import DecodedAnswer
-from llm_gateway.dialects.json_splice import elements, value_of
 from llm_gateway.dialects.openai_chat_stream import written_in
 from llm_gateway.errors import UpstreamMalformed
+from llm_gateway.schemas.json_splice import elements, value_of
 
 FORMAT = "anthropic-claude-v1"
 """What marks `reasoning_details` as Claude's."""

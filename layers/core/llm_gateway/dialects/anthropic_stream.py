@@ -28,10 +28,10 @@ from llm_gateway.dialects.anthropic_answer import (
 )
 from llm_gateway.dialects.anthropic_errors import error_event, exception_event
 from llm_gateway.dialects.anthropic_usage import merge_counts, openai_usage, read_usage, service_tier
-from llm_gateway.dialects.dialect import SplitEvents, StreamEvent
-from llm_gateway.dialects.json_splice import value_of
+from llm_gateway.dialects.dialect import Said, SplitEvents, StreamEvent
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
+from llm_gateway.schemas.json_splice import value_of
 
 _PLAIN = rb'[^"\\\x00-\x1f]*'
 _ESCAPED = rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})'  # halves of characters are the parser's to judge
@@ -65,6 +65,7 @@ class AnthropicStream:
 
     def __init__(self, *, include_usage: bool, created: int, split_events: SplitEvents) -> None:
         self.started = False
+        self.contents = 0
         self.model: str | None = None
         self.finish_reason: str | None = None
         self._include_usage = include_usage
@@ -75,11 +76,13 @@ class AnthropicStream:
         self._counts: dict[str, Any] = {}
         self._final_usage = False
         self._base = self._head = b""
+        self._opening: dict[str, Any] = {}
         self._tail = b',"finish_reason":null}]}\n\n'
         self._details = 0
         self._detail_of: dict[int, dict[str, Any]] = {}
         """Of each open thinking block: what its next delta is to begin with."""
-        self._any_text = False
+        self._any_text = self._refused = False
+        self._said: Said | None = None
         self._calls = 0
         self._call_of: dict[int, tuple[int, bytes, bool]] = {}
         """Of each open tool call: its index for the caller, its input at the start, whether arguments have come."""
@@ -87,6 +90,8 @@ class AnthropicStream:
         self._thought_tails: dict[bytes, bytes] = {}
         """Of each block whose next deltas are all alike: what stands before arguments, and behind a thought."""
         self._written: list[bytes] = []
+        """Texts, thoughts, calls as JSON strings; `_pieces` are the texts among them."""
+        self._pieces: list[bytes] = []
         self._written_size = 0
 
     @property
@@ -100,10 +105,6 @@ class AnthropicStream:
         estimated = -(-self._written_size // _CHARACTERS_A_TOKEN)
         return replace(counted, output_tokens=max(counted.output_tokens, estimated), estimated=True)
 
-    @usage.setter
-    def usage(self, usage: Usage | None) -> None:
-        raise AttributeError("usage is what the provider counted")
-
     def feed(self, block: bytes) -> bytes:
         passed: list[bytes] = []
         begun = self.started
@@ -113,6 +114,7 @@ class AnthropicStream:
                 passed.append(chunk)
                 at = found.end()
             if at == len(block):
+                self.contents += any(passed)
                 return b"".join(passed)
         for event in self._split_events(block[at:]):
             if self._stopped:
@@ -120,25 +122,30 @@ class AnthropicStream:
             try:
                 passed.append(self._read(event))
             except UpstreamError as failure:
+                if self.whole and isinstance(failure, UpstreamMalformed):
+                    continue  # nothing of the answer can have been lost with it
                 if not (begun and any(passed)):
                     raise
                 self._failure = failure
                 break
+        if any(passed):
+            self.contents += self.started
         return b"".join(passed)
 
     def finish(self, rest: bytes) -> bytes:
-        """The usage chunk, if asked for, and `[DONE]`. Raises `UpstreamCut` without `message_stop`."""
+        """The usage chunk, if asked for, and `[DONE]`. Raises `UpstreamCut` without a stop reason."""
         if self._failure is not None:
             raise self._failure
         tail = b""
         if not self._stopped and rest.lstrip(b"\r\n").startswith(_SSE_START):
+            self._said = None if self.whole else self.said()  # without an end the caller never gets the tail
             try:
                 tail = self.feed(rest + b"\n\n")  # a last event without its blank line is legal
             except UpstreamMalformed:
                 raise UpstreamCut("The provider's stream ended in the middle of an event.") from None
         if self._failure is not None:
             raise self._failure
-        if not self._stopped:
+        if not self.whole:
             raise UpstreamCut("The provider's stream ended before the answer was complete.")
         usage = self.usage
         if self._include_usage and usage is not None:
@@ -150,8 +157,18 @@ class AnthropicStream:
     def complete(self) -> bool:
         return self._stopped or self._failure is not None
 
+    @property
+    def whole(self) -> bool:
+        return self.finish_reason is not None
+
     def text(self) -> str:
         return "".join([orjson.loads(piece) for piece in self._written])
+
+    def said(self) -> Said:
+        if self._said is not None:
+            return self._said
+        plain = not self._calls and not self._refused and self._written_size < _LONGEST_TEXT
+        return Said("".join([orjson.loads(piece) for piece in self._pieces]), plain, self._opening)
 
     def _spliced(self, found: re.Match[bytes]) -> bytes | None:
         """The chunk for a delta like those before it. None for one that is the parser's, with nothing read of it."""
@@ -216,6 +233,7 @@ class AnthropicStream:
             "created": self._created,
             "model": self.model,
         }
+        self._opening = {name: named[name] for name in ("id", "created", "model")}
         if tier := service_tier(message.get("usage")):
             named["service_tier"] = tier
         self._base = b"data: " + orjson.dumps(named)[:-1]
@@ -273,6 +291,7 @@ class AnthropicStream:
         """A chunk for text that is a JSON string already."""
         self.started = self._any_text = True
         self._remember(quoted)
+        self._pieces.append(quoted)
         return b"".join((self._head, b'{"content":', quoted, b"}", self._tail))
 
     def _arguments(self, index: int, part: Any) -> bytes:
@@ -318,13 +337,14 @@ class AnthropicStream:
         self._counts = merge_counts(self._counts, counts)
         delta = said.get("delta")
         stop = delta.get("stop_reason") if isinstance(delta, dict) else None
-        if not isinstance(stop, str) or not isinstance(delta, dict):
+        if not isinstance(stop, str) or not isinstance(delta, dict) or self.whole:
             return b""
         unclosed = b"".join([self._block_end(index) for index in list(self._call_of)])
         self._final_usage = isinstance(counts, dict)
         self.finish_reason = finish_reason(stop)
         self.started = True
         refusal = refusal_text(delta.get("stop_details")) if stop == "refusal" else None
+        self._refused = refusal is not None
         last = {"index": 0, "delta": {}, "finish_reason": self.finish_reason, "native_finish_reason": stop}
         return b"".join(
             (

@@ -14,8 +14,8 @@ import orjson
 from llm_gateway.dialects.bedrock_messages import REASONING_FORMAT
 from llm_gateway.dialects.bedrock_usage import openai_usage, read_converse_usage
 from llm_gateway.dialects.dialect import DecodedAnswer
-from llm_gateway.dialects.json_splice import elements, value_of
 from llm_gateway.errors import UpstreamFailed, UpstreamMalformed
+from llm_gateway.schemas.json_splice import elements, value_of
 
 _FINISH_REASONS = {
     "end_turn": "stop",

@@ -80,7 +80,15 @@ def read_conversation(messages: list[Mapping[str, Any]], *, caches: bool) -> Con
             raise InvalidRequest(f"Bedrock knows no message of the role `{role}`.", param=f"{param}.role")
     if not conversation.messages:
         raise InvalidRequest("`messages` must hold something that a user or an assistant said.", param="messages")
+    _trim_prefill(conversation.messages[-1])
     return conversation
+
+
+def _trim_prefill(last: dict[str, Any]) -> None:
+    """Claude refuses an answer's beginning that ends in white space, here too."""
+    block = last["content"][-1]
+    if last["role"] == "assistant" and "text" in block:
+        last["content"][-1] = {"text": block["text"].rstrip()}
 
 
 def _marked(conversation: Conversation, blocks: list[Block], marked: Mapping[str, Any]) -> list[Block]:

@@ -23,7 +23,7 @@ from llm_gateway.dialects.bedrock_answer import (
 )
 from llm_gateway.dialects.bedrock_errors import decode_stream_exception
 from llm_gateway.dialects.bedrock_usage import openai_usage, read_converse_usage
-from llm_gateway.dialects.dialect import SplitEvents, StreamEvent
+from llm_gateway.dialects.dialect import Said, SplitEvents, StreamEvent
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 
@@ -39,6 +39,7 @@ class BedrockStream:
         self, model: str, *, include_usage: bool, split_events: SplitEvents, answer_id: str, created: int
     ) -> None:
         self.started = False
+        self.contents = 0
         self.model: str | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -64,6 +65,8 @@ class BedrockStream:
         self._thoughts: dict[int, int] = {}
         self._redacted: dict[int, list[str]] = {}
         self._texts: list[str] = []
+        """All that was written; `_content` is the answer among it."""
+        self._content: list[str] = []
         self._readers: dict[str | None, Callable[[dict[str, Any]], bytes]] = {
             "messageStart": self._message_start,
             "contentBlockStart": self._block_start,
@@ -81,10 +84,14 @@ class BedrockStream:
             try:
                 passed.append(self._read(event))
             except UpstreamError as failure:
+                if self.whole and isinstance(failure, UpstreamMalformed):
+                    continue  # nothing of the answer can have been lost with it
                 if not (begun and any(passed)):
                     raise
                 self._failure = failure
                 break
+        if any(passed):
+            self.contents += self.started
         return b"".join(passed)
 
     def finish(self, rest: bytes) -> bytes:
@@ -104,14 +111,23 @@ class BedrockStream:
     def complete(self) -> bool:
         return self._counted or self._failure is not None
 
+    @property
+    def whole(self) -> bool:
+        return self.finish_reason is not None
+
     def text(self) -> str:
-        self._texts = ["".join(self._texts)]
-        return self._texts[0]
+        return "".join(self._texts)
+
+    def said(self) -> Said:
+        opening = {name: value for name, value in orjson.loads(self._head + b"}").items() if name != "object"}
+        return Said("".join(self._content), plain=not self._calls, opening=opening)
 
     def _read(self, event: StreamEvent) -> bytes:
+        if self._counted:
+            return b""
         reader = self._readers.get(event.event)
         if reader is not None:
-            return b"" if self._counted else reader(parse_answer(event.data))
+            return reader(parse_answer(event.data))
         # Only this framing tells failures from events by a header of their own.
         if getattr(event, "failed", False) or (event.event or "").endswith("Exception"):
             raise decode_stream_exception(event.event, event.data)
@@ -155,6 +171,7 @@ class BedrockStream:
                 return b""
             self.started = True
             self._texts.append(text)
+            self._content.append(text)
             if self._greeted:  # most chunks are this one
                 return b"".join((self._text_head, orjson.dumps(text), self._text_tail))
             return self._delta({"content": text})

@@ -5,7 +5,7 @@ Nothing here does I/O. The pipeline sends what `encode_*` gives, and feeds what 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.usage import Usage
@@ -55,28 +55,70 @@ class StreamEvent(Protocol):
 SplitEvents = Callable[[bytes], Sequence[StreamEvent]]
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a stream has given out so far: all that another model needs in order to go on with it."""
+
+    content: str
+    """The text of the one choice, without reasoning."""
+    plain: bool
+    """False where anything but such text and reasoning went out (tool calls, a refusal, audio, images, several
+    choices), or where it is not known to the last character."""
+    opening: Mapping[str, Any]
+    """`id`, `created` and `model` of its chunks, as far as they had any."""
+
+
 class StreamTranslator(Protocol):
     """The decoding half of a stream, from the provider's bytes to the caller's."""
 
-    started: bool
-    """Whether content has come: from then on the caller has a status and a failure is in-band."""
-    model: str | None
-    finish_reason: str | None
-    usage: Usage | None
-    service_tier: str | None
-    """The tier that the provider says it serves in, where it says so before it counts."""
+    @property
+    def started(self) -> bool:
+        """Whether content has come: from then on the caller has a status and a failure is in-band."""
+        ...
+
+    @property
+    def contents(self) -> int:
+        """Grows with every block that holds content; comments, pings, roles and empty deltas are none."""
+        ...
+
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def finish_reason(self) -> str | None: ...
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def service_tier(self) -> str | None:
+        """The tier that the provider says it serves in, where it says so before it counts."""
+        ...
 
     def feed(self, block: bytes) -> bytes:
-        """Takes whole events, gives what the caller is to get, perhaps nothing. Raises `UpstreamError`."""
+        """Takes whole events, gives what the caller is to get, perhaps nothing. Raises `UpstreamError`.
+
+        An event that cannot be read is skipped once the answer is `whole`; before, it is `UpstreamMalformed`, raised
+        when what stands in front of it has gone out.
+        """
         ...
 
     def finish(self, rest: bytes) -> bytes:
-        """The provider has closed. `rest` is what came after the last whole event. Raises `UpstreamCut`."""
+        """The provider has closed. `rest` is what came after the last whole event.
+
+        Raises `UpstreamCut` where the answer is not `whole`; a wire's last event may be missing.
+        """
         ...
 
     @property
     def complete(self) -> bool:
         """Whether the wire's final event has come, so that nothing more is to be waited for."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether every choice has its finish reason: usage and the end are all that may still come."""
+        ...
+
+    def said(self) -> Said:
+        """What `feed` has given out. Costs a parse of it all: for a stream that failed."""
         ...
 
     def text(self) -> str:

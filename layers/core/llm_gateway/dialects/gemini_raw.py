@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from llm_gateway.dialects.json_splice import elements, value_of
+from llm_gateway.schemas.json_splice import elements, value_of
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _UNSPACED = re.compile(_STRING + rb'|[^" \t\r\n]+', re.DOTALL)

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from llm_gateway.dialects.dialect import SplitEvents
+from llm_gateway.dialects.dialect import Said, SplitEvents
 from llm_gateway.dialects.gemini_candidate import CandidateReader, Delta, log_probabilities, written_in
 from llm_gateway.dialects.gemini_errors import error_inside
 from llm_gateway.dialects.gemini_raw import function_arguments, written_arguments
@@ -22,6 +22,8 @@ from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 
 _TAIL = b',"finish_reason":null}]}\n\n'
 
+_PLAIN_MEMBERS = frozenset({"content", "reasoning_content", "reasoning_details"})
+"""Of a delta: what another model need not know of, and the content that it goes on with."""
 _UNPLAIN = frozenset({"finishReason", "logprobsResult", "groundingMetadata"})
 """Members of a candidate that say more than its one part."""
 
@@ -43,6 +45,7 @@ class GeminiStream:
     ) -> None:
         """`fallback_id` names the answer where Gemini gives it no `responseId`."""
         self.started = False
+        self.contents = 0
         self.model: str | None = None
         self.finish_reason: str | None = None
         self._metadata: Mapping[str, Any] | None = None
@@ -59,6 +62,9 @@ class GeminiStream:
         """Of each choice that has begun: what its chunks begin with."""
         self._failure: UpstreamError | None = None
         self._texts: list[str] = []
+        self._content: list[str] = []
+        self._plain = True
+        self._said: Said | None = None
         self._head = b""
         self._queries: set[str] = set()
         self._counted = False
@@ -68,8 +74,8 @@ class GeminiStream:
         """What passes of a block. A failure behind content that may go out is kept until that is out."""
         out: list[bytes] = []
         begun = self.started
-        try:
-            for data in _plain_events(block) or [event.data for event in self._split_events(block)]:
+        for data in _plain_events(block) or [event.data for event in self._split_events(block)]:
+            try:
                 if data and self._failure is None:
                     answer = _object(data)
                     chunk = self._short(answer, data)
@@ -77,15 +83,22 @@ class GeminiStream:
                         out.extend(self._read(answer, data))
                     else:
                         out.append(chunk)
-        except UpstreamError as failure:
-            if not begun:
-                raise
-            self._failure = failure
+            except UpstreamError as failure:
+                if self.whole and isinstance(failure, UpstreamMalformed):
+                    continue  # nothing of the answer can have been lost with it
+                if not begun:
+                    raise
+                self._failure = failure
+        if out:
+            self.contents += 1
         return b"".join(out)
 
     def finish(self, rest: bytes) -> bytes:
         """Raises the failure that `feed` came upon behind content; `UpstreamCut` where a candidate is not finished."""
-        tail = self._feed_unterminated(rest) if rest.strip(b"\r\n") and self._failure is None else b""
+        tail = b""
+        if rest.strip(b"\r\n") and self._failure is None:
+            self._said = None if self.whole else self.said()  # without an end the caller never gets the tail
+            tail = self._feed_unterminated(rest)
         if self._failure is not None:
             raise self._failure
         if not self._readers or any(reader.finish_reason is None for reader in self._readers.values()):
@@ -111,19 +124,26 @@ class GeminiStream:
     def usage(self) -> Usage | None:
         return read_usage(self._metadata, billed_searches(self._queries, self.model or self._asked_model))
 
-    @usage.setter
-    def usage(self, usage: Usage | None) -> None:
-        raise AttributeError("usage is what the provider counted")
-
     @property
     def complete(self) -> bool:
-        return self._failure is not None or (self._counted and self._finished() >= self._expected)
+        return self._failure is not None or (self._counted and self.whole)
+
+    @property
+    def whole(self) -> bool:
+        if self.finish_reason is None:
+            return False
+        return sum(reader.finish_reason is not None for reader in self._readers.values()) >= self._expected
 
     def text(self) -> str:
         return "".join(self._texts)
 
-    def _finished(self) -> int:
-        return sum(reader.finish_reason is not None for reader in self._readers.values())
+    def said(self) -> Said:
+        if self._said is not None:
+            return self._said
+        model = self.model or self._asked_model
+        opening = {"id": self._id or self._fallback_id, "created": self._created, "model": model}
+        plain = self._plain and not self._readers.keys() - {0}
+        return Said("".join(self._content), plain, opening)
 
     def _short(self, answer: Mapping[str, Any], data: bytes) -> bytes | None:
         """The chunk for one plain text or call, and its counts. None for any other event, of which nothing was read."""
@@ -143,11 +163,13 @@ class GeminiStream:
         if type(text := part.get("text")) is str and text:
             self._readers[index].write(text)
             self._texts.append(text)
+            self._content.append(text)
             chunk = b"".join((head, b'{"content":', orjson.dumps(text), b"}", _TAIL))
         elif type(call := part.get("functionCall")) is dict and (
             spelled := written_arguments(data, [call.get("args")])
         ):
             (delta,) = self._readers[index].read_part(part, spelled[0])
+            self._plain = False
             self._texts += (delta["tool_calls"][0]["function"]["name"], spelled[0])
             chunk = b"".join((head, orjson.dumps(delta), _TAIL))
         else:
@@ -214,11 +236,18 @@ class GeminiStream:
         """A chunk, behind the one with the role if it is the choice's first."""
         self.started = True
         self._texts += written_in(delta)
+        self._remember(delta)
         role = b""
         if index not in self._heads:
             self._heads[index] = b'%b"choices":[{"index":%d,"delta":' % (self._head or self._make_head(), index)
             role = self._chunk(index, {"role": "assistant"})
         return role + self._chunk(index, delta, finish_reason=finish_reason, logprobs=logprobs)
+
+    def _remember(self, delta: Delta) -> None:
+        if "content" in delta:
+            self._content.append(delta["content"])
+        if not _PLAIN_MEMBERS.issuperset(delta):
+            self._plain = False
 
     def _chunk(
         self, index: int, delta: Delta, *, finish_reason: str | None = None, logprobs: dict[str, Any] | None = None

@@ -17,12 +17,12 @@ from typing import Any, Final
 import orjson
 
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest
-from llm_gateway.dialects.json_splice import set_member, set_string_member
 from llm_gateway.dialects.openai_errors import error_inside
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import InvalidRequest, UpstreamMalformed
+from llm_gateway.schemas.json_splice import set_member, set_string_member
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 DEFAULT_MODELS: Final = {"openai": "omni-moderation-latest", "mistral": "mistral-moderation-latest"}

@@ -14,19 +14,19 @@ from urllib.parse import quote
 import orjson
 
 from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
-from llm_gateway.dialects.json_splice import (
-    add_member,
-    remove_member,
-    set_member,
-    set_string_member,
-    value_of,
-)
 from llm_gateway.dialects.openai_chat_stream import OpenAIStream, written_in
 from llm_gateway.dialects.openai_errors import decode_openai_error, error_inside
 from llm_gateway.dialects.openai_quirks import adapt
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import UpstreamError, UpstreamMalformed
+from llm_gateway.schemas.json_splice import (
+    add_member,
+    remove_member,
+    set_member,
+    set_string_member,
+    value_of,
+)
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}

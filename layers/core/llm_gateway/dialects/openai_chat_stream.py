@@ -1,27 +1,29 @@
-"""The passthrough of a Chat Completions stream: bytes go on as they came, and only what must be read is parsed.
+"""The passthrough of a Chat Completions stream: bytes go on as they came.
 
-A block of plain chunks that hold no usage, no finish reason and no error costs two searches by regular expression.
+Each event is parsed, which alone tells one that is torn; of a chunk without usage, finish reason or error nothing more
+is looked at than that it has none.
 Source of the chunks: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from llm_gateway.dialects.dialect import SplitEvents, StreamEvent
+from llm_gateway.dialects.dialect import Said, SplitEvents, StreamEvent
 from llm_gateway.dialects.openai_errors import error_inside
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.dialects.service_tier import named_tier
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamFailed, UpstreamMalformed
 
-_PLAIN = re.compile(rb"(?:data: ?\{[^\r\n]*\}\n\n)+")
-_TELLING = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[^\sn]')
 _DONE = b"[DONE]"
 _DONE_EVENT = b"data: [DONE]\n\n"
+_DATA = b"data:"
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
+_BESIDE_CONTENT = frozenset({"role", "reasoning_content", "reasoning", "reasoning_details", "annotations"})
+"""Members of a delta that another model need not know of in order to go on with the content."""
+_OPENING = ("id", "created", "model")
 _FOLD_AT = 4 << 20
 
 
@@ -30,6 +32,7 @@ class OpenAIStream:
 
     def __init__(self, *, hide_usage: bool, choices: int, split_events: SplitEvents) -> None:
         self.started = False
+        self.contents = 0
         self.model: str | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -44,9 +47,13 @@ class OpenAIStream:
         self._seen: list[bytes] = []
         self._seen_size = 0
         self._texts: list[str] = []
+        self._content: list[str] = []
+        self._plain = True
+        self._opening: dict[str, Any] = {}
+        self._said: Said | None = None
 
     def feed(self, block: bytes) -> bytes:
-        if self.started and not self._done and _PLAIN.fullmatch(block) and not _TELLING.search(block):
+        if self.started and not self._done and self._is_plain(block):
             self._remember(block)
             return block
         passed = self._read(block)
@@ -60,10 +67,14 @@ class OpenAIStream:
         """
         if self._failure is not None:
             raise self._failure
-        tail = self._feed_unterminated(rest) if rest.strip(b"\r\n") else b""
+        tail = b""
+        if rest.strip(b"\r\n"):
+            # Without an end the caller never gets the tail: it has not been said.
+            self._said = None if self.whole else self.said()
+            tail = self._feed_unterminated(rest)
         if self._done and not self._any_choice:
             raise UpstreamMalformed("The provider's stream ended without a single choice.")
-        if not self._done and len(self._finished) < self._expected:
+        if not self._done and not self.whole:
             raise UpstreamCut("The provider's stream ended before the answer was complete.")
         return tail + _DONE_EVENT
 
@@ -71,9 +82,44 @@ class OpenAIStream:
     def complete(self) -> bool:
         return self._done or self._failure is not None
 
+    @property
+    def whole(self) -> bool:
+        return len(self._finished) >= self._expected
+
     def text(self) -> str:
         self._fold()
         return "".join(self._texts)
+
+    def said(self) -> Said:
+        if self._said is not None:
+            return self._said
+        self._fold()
+        return Said("".join(self._content), self._plain, self._opening)
+
+    def _is_plain(self, block: bytes) -> bool:
+        """Whether it is a line of JSON per event and none that has to be read."""
+        end = len(block) - 2
+        if not block.startswith(_DATA) or not block.endswith(b"\n\n") or b"\r" in block:
+            return False
+        if block.find(b"\n") == end:
+            return self._is_plain_chunk(block[5:])
+        events = block[5:end].split(b"\n\ndata:")
+        return block.count(b"\n") == 2 * len(events) and all(map(self._is_plain_chunk, events))
+
+    def _is_plain_chunk(self, data: bytes) -> bool:
+        try:
+            chunk = orjson.loads(data)
+            (choice,) = chunk["choices"]
+            delta = choice["delta"]
+            if chunk.get("usage") is not None or chunk.get("error") is not None or choice.get("error") is not None:
+                return False
+            if choice.get("finish_reason") or choice.get("index", 0).__class__ is not int:
+                return False
+            if delta.get("content") or delta.get("tool_calls") or _has_content(delta):
+                self.contents += 1
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        return True
 
     def _read(self, block: bytes) -> bytes:
         """What passes of a block. A failure behind content that may go out is kept until that is out."""
@@ -84,6 +130,8 @@ class OpenAIStream:
                 if self._passes(event):
                     passed.append(event.raw)
             except UpstreamError as failure:
+                if self.whole and isinstance(failure, UpstreamMalformed):
+                    continue  # nothing of the answer can have been lost with it
                 if not (begun and passed):
                     self._remember(b"".join(passed))
                     raise
@@ -139,10 +187,11 @@ class OpenAIStream:
         delta = choice.get("delta")
         if reason or (isinstance(delta, dict) and _has_content(delta)):
             self.started = True
+            self.contents += 1
 
     def _remember(self, block: bytes) -> None:
-        """Keeps what the caller got, for an estimate should no usage come: unread, and in bounded memory."""
-        if self.usage is None and block:
+        """Keeps what the caller got, for an estimate and for a continuation: unread, and in bounded memory."""
+        if block:
             self._seen.append(block)
             self._seen_size += len(block)
             if self._seen_size > _FOLD_AT:
@@ -151,12 +200,24 @@ class OpenAIStream:
     def _fold(self) -> None:
         for event in self._split_events(b"".join(self._seen)):
             if event.data:
-                for choice in _object(event.data).get("choices") or ():
-                    delta = choice.get("delta")
-                    if isinstance(delta, dict):
-                        self._texts.extend(written_in(delta))
+                chunk = _object(event.data)
+                self._opening = self._opening or {name: chunk[name] for name in _OPENING if chunk.get(name)}
+                choices = chunk.get("choices")
+                for choice in choices if isinstance(choices, list) else ():
+                    self._fold_choice(choice)
         self._seen.clear()
         self._seen_size = 0
+
+    def _fold_choice(self, choice: Mapping[str, Any]) -> None:
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return
+        self._texts.extend(written_in(delta))
+        content = delta.get("content")
+        if isinstance(content, str):
+            self._content.append(content)
+        if choice.get("index", 0) != 0 or says_more(delta):
+            self._plain = False
 
 
 def written_in(message: Mapping[str, Any]) -> list[str]:
@@ -167,6 +228,14 @@ def written_in(message: Mapping[str, Any]) -> list[str]:
         if isinstance(function, dict):
             texts += [function.get("name"), function.get("arguments")]
     return [text for text in texts if isinstance(text, str)]
+
+
+def says_more(delta: Mapping[str, Any]) -> bool:
+    """Whether a delta holds what another model would have to know of besides the text: a call, a refusal, audio, …"""
+    beyond = {name: value for name, value in delta.items() if name not in _BESIDE_CONTENT}
+    if isinstance(beyond.get("content"), str):
+        del beyond["content"]
+    return _has_content(beyond)
 
 
 def _has_content(delta: Mapping[str, Any]) -> bool:

@@ -8,7 +8,10 @@ for what happens anyway (`n: 1`) is left out without a word.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_gateway.dialects.json_splice import (
+from llm_gateway.dialects.unsent import asks
+from llm_gateway.domain.catalog import Provider, Quirks
+from llm_gateway.errors import InvalidRequest
+from llm_gateway.schemas.json_splice import (
     elements,
     remove_member,
     rename_member,
@@ -16,9 +19,6 @@ from llm_gateway.dialects.json_splice import (
     set_string_member,
     value_of,
 )
-from llm_gateway.dialects.unsent import asks
-from llm_gateway.domain.catalog import Provider, Quirks
-from llm_gateway.errors import InvalidRequest
 
 
 def adapt(body: bytes, fields: Mapping[str, Any], provider: Provider) -> tuple[bytes, tuple[str, ...]]:

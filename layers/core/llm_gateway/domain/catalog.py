@@ -7,9 +7,14 @@ from decimal import Decimal
 from typing import Literal
 
 from llm_gateway.domain.limits import Abandoned, Policy
+from llm_gateway.domain.strategies import By, Canary, Hedge, Rule, Shadow, Strategy
 
 Dialect = Literal["openai_chat", "anthropic_messages", "gemini_generate_content", "bedrock_converse"]
 Credential = Literal["bearer", "header", "none", "sigv4", "oauth"]
+Prefill = Literal["plain", "prefix", "continue_final_message"]
+Recovery = Literal["continue", "restart", "off"]
+"""What becomes of a stream that breaks after its first content: another deployment writes on from there, or the answer
+is held back until it is whole and begun anew, or the caller gets the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,12 @@ class Quirks:
     """Whose wire the vendor's moderations speak; None where it has none."""
     free: tuple[str, ...] = ()
     """Endpoints (`moderations`) for which the vendor bills nothing. A price that is known counts all the same."""
+    prefill: Prefill | None = None
+    """How a last message of the assistant is sent so that the model writes on from it; None: the models' own facts say.
+
+    `plain`: as it is; `prefix`: with `"prefix": true` in it (Mistral, DeepSeek); `continue_final_message`: with that
+    member and `add_generation_prompt: false` beside the messages (vLLM).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +98,67 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model at a provider."""
+    """A model at a provider, perhaps in another region than the provider's own, or with one key out of several.
+
+    `key` is the name of a key in the provider's secret. `weight` is the share of calls beside others of the same group.
+    """
 
     provider: str
     model: str
     weight: int = 1
+    region: str | None = None
+    key: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`provider:model`, with `@region` and `#key` where they are given: what a circuit is kept for."""
+        region = f"@{self.region}" if self.region else ""
+        key = f"#{self.key}" if self.key else ""
+        return f"{self.provider}:{self.model}{region}{key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A name callers use as `model`. `fallbacks` are aliases or `provider:model`, in order."""
+    """A name callers use as `model`. Fallbacks are aliases or `provider:model`, in order."""
 
     name: str
     deployments: tuple[Deployment, ...]
     fallbacks: tuple[str, ...] = ()
     timeouts: Timeouts = field(default_factory=Timeouts)
+    context_window_fallbacks: tuple[str, ...] = ()
+    """Instead of `fallbacks` for a request that is too long for the model."""
+    content_policy_fallbacks: tuple[str, ...] = ()
+    """For a request that the provider's content policy refused; nothing else leads round a refusal."""
+    retries: int | None = None
+    """How often a passing fault is tried again at the same deployment; None leaves it to `routing.retries`."""
+    stream_recovery: Recovery = "continue"
+    strategy: Strategy = "weighted"
+    sticky_by: By = "user"
+    rules: tuple[Rule, ...] = ()
+    """The first that holds for a request leads."""
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+    hedge: Hedge | None = None
+    queue_s: float | None = None
+    """How long a request for it may wait for room in its caller's limits, where neither it nor its key says."""
+
+    @property
+    def all_deployments(self) -> tuple[Deployment, ...]:
+        """Its own, the canary's and the shadow's: whatever a call of it may reach without its fallbacks and rules."""
+        apart = (self.canary, self.shadow)
+        return (*self.deployments, *(each.deployment for each in apart if each is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitPolicy:
+    """When a deployment is passed over while others serve, and for how long."""
+
+    failures: int = 5
+    """So many in a row."""
+    error_rate: float = 0.5
+    """Or this share of the calls of the last half minute, where there were ten."""
+    cool_down_s: float = 5.0
+    """Until one call tries it again; twice as long where that fails."""
 
 
 TOKEN_PRICES = (
@@ -170,6 +227,20 @@ class Catalog:
     """The organisation that every key belongs to: the name of its scope."""
     abandoned: Abandoned = "charge"
     """What the sweep does with the reservation of a request that died."""
+    regional: Mapping[tuple[str, str], Provider] = field(default_factory=dict)
+    """By provider and region, the providers as deployments with a region of their own reach them."""
+    circuit: CircuitPolicy = field(default_factory=CircuitPolicy)
+
+    def provider_of(self, deployment: Deployment) -> Provider:
+        """The provider as this deployment reaches it: in its region, with the same name, key and prices.
+
+        Raises `KeyError` for a provider that is not in the catalog.
+        """
+        if deployment.region is not None:
+            regional = self.regional.get((deployment.provider, deployment.region))
+            if regional is not None:
+                return regional
+        return self.providers[deployment.provider]
 
 
 _PERCENT = re.compile(r"([+-]?[0-9]{1,4}(?:\.[0-9]{1,2})?)%")

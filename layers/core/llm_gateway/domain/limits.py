@@ -165,6 +165,11 @@ class Level:
     def spent_in(self, label: str) -> Decimal:
         return next((usd for name, usd in self.spent if name == label), Decimal(0))
 
+    def without(self, hold: Hold) -> "Level":
+        """What others have taken, where `hold` is counted in it and lives."""
+        committed = tuple((label, usd - hold.usd if label in hold.labels else usd) for label, usd in self.committed)
+        return Level(self.requests - 1, self.tokens - hold.tokens, self.in_flight - 1, committed, self.spent)
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:

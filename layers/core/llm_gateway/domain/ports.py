@@ -7,9 +7,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llm_gateway.domain.fallback import LostSettlement
+from llm_gateway.domain.health import Finding
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.limits import Grant, Hold, Level, Policy, Refusal, Scope, StoredHold
 from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.errors import UpstreamError
 
 if TYPE_CHECKING:  # a gateway that is never asked for usage, and changes nothing, does not load what they are made of
     from llm_gateway.domain.audit import AuditEvent, AuditFilter, AuditPage, AuditPosition
@@ -114,7 +116,10 @@ class Ledger(Protocol):
     """One record per request. Every method raises `errors.Unavailable` when the store cannot be reached."""
 
     async def open(self, record: RequestRecord) -> None:
-        """Writes an `open` record. Harmless when repeated with the same `request_id`."""
+        """Writes an `open` record. Harmless when repeated with the same `request_id`.
+
+        It may be opened again with more in it. One with `holds` is then not undone by one without, which comes late.
+        """
         ...
 
     async def settle(self, record: RequestRecord) -> bool:
@@ -169,8 +174,22 @@ class Scopes(Protocol):
         """Takes `hold` if the policy has room for it; the hold of an earlier attempt is the same grant."""
         ...
 
+    async def widen(
+        self, request_id: str, hold: Hold, tag: str, usd: Decimal, policy: Policy, now: float
+    ) -> Grant | Refusal:
+        """Makes a live hold one of `usd` if the policy's hard budgets have room for what that is more than before.
+
+        `hold` is as it was taken, or last widened; a hold is never made less. Of a grant's level only `committed` is
+        told. A hold that has ended is refused, and so is another attempt's.
+        """
+        ...
+
     async def cancel(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
         """Gives all of it back, its place in the minute too."""
+        ...
+
+    async def leave(self, request_id: str, hold: Hold, tag: str, now: float) -> None:
+        """Ends a live hold that cost nothing; its place in the minute stays taken."""
         ...
 
     async def settle(
@@ -328,6 +347,21 @@ class Notifier(Protocol):
         ...
 
 
+class HealthStore(Protocol):
+    """What processes tell each other of deployments that fail. Every method raises `errors.Unavailable`."""
+
+    async def tell(self, name: str, finding: Finding, over: Mapping[str, Finding]) -> Finding | None:
+        """Keeps what was found of the deployment `name`, unless what is there began later, which is returned then.
+
+        `over` are findings that nobody needs any more: each is forgotten, if it is still as it is given here.
+        """
+        ...
+
+    async def read(self) -> Mapping[str, Finding]:
+        """Of every deployment that something was found of; perhaps not yet what was told in the last second."""
+        ...
+
+
 class SecretStore(Protocol):
     """Provider keys. Raises `errors.Unavailable` when the store cannot be reached."""
 
@@ -401,7 +435,7 @@ class HttpRequest:
     body: bytes = b""
     connect_s: float = 5.0
     first_byte_s: float = 120.0
-    """From the send to the response's head."""
+    """From the call of `send` to the response's head: a connection, where one has to be made, takes its part of it."""
     idle_s: float = 60.0
     """Between two reads of the body."""
     renew: "Callable[[], HttpRequest] | None" = None
@@ -427,6 +461,13 @@ class HttpResponse(Protocol):
         """The body as it comes: what the socket had, in one piece, never empty.
 
         Raises `UpstreamCut` where it ends before the framing says so, `UpstreamTimeout` after `idle_s` of silence.
+        """
+        ...
+
+    def end(self, error: UpstreamError) -> None:
+        """Ends it now, for the provider too. Whoever reads, or will, gets what has come, and then `error`.
+
+        Without effect where all has come, or nothing more was wanted.
         """
         ...
 

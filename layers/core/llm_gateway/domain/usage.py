@@ -82,6 +82,10 @@ class Attempt:
     """Whose key was sent: `team`, `system`, `environment`, `given`; None where none was."""
     key_name: str | None = None
     """What the secret calls it, where it holds several."""
+    input_tokens: int = 0
+    """Of a request with several attempts, what this one was billed; with one, the record says it."""
+    output_tokens: int = 0
+    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class RequestRecord:
     scopes: tuple[str, ...] = ()
     """Ids of the scopes that hold something for this request."""
     holds: tuple[str, ...] = ()
-    """The tags of those holds, once settled."""
+    """The tags of those holds, once settled; while it is open, of those it had when it went on to a new deployment."""
     over_limits: tuple[str, ...] = ()
     """Limits that it went over and that are not enforced: `team#search requests`."""
     price_version: str | None = None

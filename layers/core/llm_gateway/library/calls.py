@@ -6,6 +6,7 @@ of no overrides, so no request over HTTP can ask for one.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -20,7 +21,7 @@ from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.ports import HttpClient
 from llm_gateway.domain.tags import checked_tags
 from llm_gateway.domain.usage import RequestRecord
-from llm_gateway.errors import CredentialsMissing, InvalidRequest
+from llm_gateway.errors import CredentialsMissing, InvalidRequest, ModelNotFound
 from llm_gateway.library.overrides import Credentials, configured, read_credentials, takes_key, with_timeouts
 from llm_gateway.library.parts import FixedCatalog, Providers, TeamCaller, log, with_provider
 from llm_gateway.library.running import RunningCall
@@ -32,7 +33,8 @@ from llm_gateway.pipeline.call import Call, new_request_id
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.provider_keys import FirstKeys, GivenKeys, KeyResolver
-from llm_gateway.routing.resolve import named_providers
+from llm_gateway.routing.circuits import Circuits
+from llm_gateway.routing.resolve import named_providers, resolve
 from llm_gateway.upstream.authorize import Authorizer, SignedByRole
 from llm_gateway.upstream.credentials import StaticCredentials
 
@@ -78,6 +80,7 @@ class Calls:
         self._authorizers = authorizers
         self._dialects = Dialects()
         self._dispatcher = Dispatcher(http, self._keys, self._dialects, authorizers, log.warning)
+        self._circuits = Circuits(time.monotonic)
         self._accounts = accounts
         self._admission = admission
         self._telemetry = telemetry
@@ -148,6 +151,7 @@ class Calls:
             catalog=FixedCatalog(catalog),
             choice=ModelChoice(dispatcher),
             dispatcher=dispatcher,
+            circuits=self._circuits,
             accounts=self._accounts,
             admission=self._admission,
             report=lambda record, _overhead_s: self._settled(record),
@@ -192,8 +196,11 @@ def _candidates(wish: Wish, catalog: Catalog) -> list[Provider]:
     alias = catalog.aliases.get(wish.model or catalog.default_model or "")
     if alias is None:
         return named_providers(wish.model, catalog)
-    deployed = (catalog.providers.get(each.provider) for each in alias.deployments)
-    return [provider for provider in deployed if provider is not None]
+    deployments = [*alias.deployments]
+    with suppress(ModelNotFound):
+        deployments += [each for group in resolve(alias.name, catalog, ()).groups for each in group.deployments]
+    names = dict.fromkeys(each.provider for each in deployments)
+    return [catalog.providers[name] for name in names if name in catalog.providers]
 
 
 def _only_model(wish: Wish, provider: Provider) -> str:

@@ -14,7 +14,8 @@ import orjson
 from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
-from llm_gateway.errors import GatewayError, InvalidRequest, UpstreamFailed, UpstreamMalformed
+from llm_gateway.errors import GatewayError, InvalidRequest, UpstreamError, UpstreamFailed, UpstreamMalformed
+from llm_gateway.upstream.endable import EndablePieces
 
 _SCHEME = "plugin://"
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -106,7 +107,7 @@ class _PluginResponse:
 
     def __init__(self, content_type: str, pieces: AsyncGenerator[bytes, None]) -> None:
         self.headers = {"content-type": content_type}
-        self._pieces = pieces
+        self._pieces = EndablePieces(pieces)
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._pieces
@@ -114,8 +115,11 @@ class _PluginResponse:
     async def read(self, limit: int) -> bytes:  # noqa: ARG002 - it is in this process's memory already
         return b"".join([piece async for piece in self._pieces])
 
+    def end(self, error: UpstreamError) -> None:
+        self._pieces.end(error)
+
     async def close(self) -> None:
-        await self._pieces.aclose()
+        await self._pieces.close()
 
 
 async def _ask(plugin: ProviderPlugin, body: dict[str, Any], key: str | None) -> _PluginResponse:

@@ -94,8 +94,6 @@ def apply(
 
     with told_plainly():
         loaded = load_config(config)
-        for warning in loaded.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
         made = asyncio.run(apply_config(find_stack(stack, region, profile, os.environ), loaded))
         print(f"{config} applied to {stack}; it takes effect within 30 seconds")
         print("keys that are not in the file stay as they are; `enabled = false` switches one off", file=sys.stderr)

@@ -172,12 +172,9 @@ def read_config(path: Path | None) -> "GatewayConfig | None":
     from llm_gateway.catalog.config import ConfigError, load_config
 
     try:
-        config = load_config(path)
+        return load_config(path)
     except ConfigError as error:
         raise CannotRun(str(error), exit_code=2) from error
-    for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return config
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

@@ -6,7 +6,7 @@ Source of the JSON's base fields: https://docs.powertools.aws.dev/lambda/python/
 import logging
 import sys
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from aws_lambda_powertools.logging import Logger
@@ -16,6 +16,9 @@ from llm_gateway.domain.limits import Scope
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.budget_alerts import BudgetAlert
+
+if TYPE_CHECKING:
+    from llm_gateway.routing.circuits import Opening
 
 SERVICE = "llm-gateway"
 
@@ -133,6 +136,14 @@ class RequestLog:
     def warn(self, message: str) -> None:
         """Something the gateway got over, such as a store that is away while its cache serves."""
         self._logger.warning(message)
+
+    def circuit_turned(self, name: str, opening: "Opening | None") -> None:
+        """A deployment is passed over from now on, or serves again (None)."""
+        if opening is None:
+            self._logger.info("circuit_closed", extra={"deployment": name})
+            return
+        seconds = round(opening.rests_until - opening.opened_at, 1)
+        self._logger.warning("circuit_open", extra={"deployment": name, "error_code": opening.error, "for_s": seconds})
 
     def crashed(self, request_id: str, error: BaseException) -> None:
         """A defect of ours: the traceback goes to the log, never to the caller."""

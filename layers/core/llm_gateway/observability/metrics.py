@@ -1,11 +1,12 @@
-"""Metrics: one line in CloudWatch's embedded metric format (EMF) a finished request, by Powertools.
+"""Metrics: one line in CloudWatch's embedded metric format (EMF) a finished request, by Powertools; and of failing
+deployments.
 
 Sources: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 and https://docs.powertools.aws.dev/lambda/python/latest/core/metrics/ (`EphemeralMetrics`).
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -54,12 +55,20 @@ METRICS: Final[dict[Name, Metric]] = {
         "None", "US dollars, rounded to a float: a picture of the spending, of which the ledger is the truth"
     ),
 }
-"""All that is emitted; the template's dashboard and alarms are tested against it. `service` is the stack's name."""
+"""All of a request; the template's dashboard and alarms are tested against it. `service` is the stack's name."""
+
+
+CIRCUIT_METRICS: Final[dict[Literal["CircuitOpen"], Metric]] = {
+    "CircuitOpen": Metric(
+        "Count", "1 for each deployment that is passed over, every 2 s of requests while there are any"
+    )
+}
+"""What an environment sees of deployments: to be read by its maximum. No data where all are well."""
 
 
 def configured_models(catalog: Catalog) -> frozenset[str]:
     """The `provider:model` names that an operator wrote down: deployments of aliases, and prices."""
-    deployed = {f"{one.provider}:{one.model}" for alias in catalog.aliases.values() for one in alias.deployments}
+    deployed = {f"{one.provider}:{one.model}" for alias in catalog.aliases.values() for one in alias.all_deployments}
     return frozenset(deployed.union(catalog.prices))
 
 
@@ -107,11 +116,47 @@ class RequestMetrics:
         sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
 
     def _dimensions(self, record: RequestRecord) -> tuple[str, str]:
-        provider, model = record.provider or OTHER, record.routed_model
-        # CloudWatch takes ASCII alone, and drops the whole line otherwise.
-        if not provider.isascii() or not model.isascii() or not self._known(f"{provider}:{model}"):
-            model = OTHER
-        return (provider if provider.isascii() else OTHER), model
+        return _dimensions(record.provider or OTHER, record.routed_model, self._known)
+
+
+class CircuitMetrics:
+    """Emits which deployments are passed over. Of the catalog that `latest` gives, as `RequestMetrics`."""
+
+    def __init__(self, service: str, latest: Callable[[], Catalog | None]) -> None:
+        self._service = {"service": service}
+        self._known = KnownModels(latest)
+        self._latest = latest
+        self._metrics = EphemeralMetrics(namespace=NAMESPACE, service=service)
+
+    def failing(self, names: Collection[str]) -> None:
+        """`names` are deployments' (`Deployment.name`). One line for each `provider:model`."""
+        named = self._deployments()
+        shown = {_dimensions(*(named.get(name) or _split(name)), self._known) for name in names}
+        for provider, model in sorted(shown):
+            self._metrics.dimension_sets = [{**self._service, "provider": provider, "model": model}]
+            line = self._metrics.serialize_metric_set(
+                metrics={name: {"Unit": one.unit, "Value": [1]} for name, one in CIRCUIT_METRICS.items()},
+                dimensions=self._service,
+                metadata={"level": "INFO", "message": "circuit_open"},
+            )
+            sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
+
+    def _deployments(self) -> dict[str, tuple[str, str]]:
+        catalog = self._latest()
+        aliases = () if catalog is None else catalog.aliases.values()
+        return {one.name: (one.provider, one.model) for alias in aliases for one in alias.all_deployments}
+
+
+def _split(name: str) -> tuple[str, str]:
+    provider, _, model = name.partition(":")
+    return provider, model
+
+
+def _dimensions(provider: str, model: str, known: Callable[[str], bool]) -> tuple[str, str]:
+    # CloudWatch takes ASCII alone, and drops the whole line otherwise.
+    if not provider.isascii() or not model.isascii() or not known(f"{provider}:{model}"):
+        model = OTHER
+    return (provider if provider.isascii() else OTHER), model
 
 
 def _values(record: RequestRecord, overhead_s: float) -> list[tuple[Name, float]]:

@@ -6,102 +6,39 @@ that does not fit under a hard budget costs a second one, with as many output to
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import orjson
 
 from llm_gateway.dialects.dialect import Endpoint
-from llm_gateway.dialects.json_splice import set_member
 from llm_gateway.domain.catalog import Catalog, Deployment
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.domain.limits import OnOutage, Policy, Scope, ScopeKind, WithoutMaximum
+from llm_gateway.domain.limits import Policy, Scope, ScopeKind
 from llm_gateway.domain.usage import RequestRecord
-from llm_gateway.errors import InvalidRequest
-from llm_gateway.metering.estimate import estimate_request_tokens
 from llm_gateway.pipeline.accounts import Accounts
+from llm_gateway.pipeline.ask import Ask, BoundPricing, CostBound, ask_of, on_outage
 from llm_gateway.pipeline.rate_limits import (
     held_by_others,
+    of_deployment,
     over_limits,
     rate_headers,
     refusal_of,
     room_for_output,
     room_for_tokens,
 )
-from llm_gateway.pipeline.reservations import Limited, Refused, Reservation, Reservations
+from llm_gateway.pipeline.reservations import Change, Limited, Refused, Reservation, Reservations
+from llm_gateway.schemas.json_splice import set_member
 from llm_gateway.schemas.openai_chat import ModelRequest
 
-_Wish = TypeVar("_Wish")
-
-_USUAL_OUTPUT = 1024
-"""Tokens that a request without a maximum is expected to write, for limits by the minute."""
-_MOST_UNKNOWN = 16_384
-"""Output tokens asked for where neither the caller nor the catalog names a maximum."""
-_LEAST_OUTPUT = 16
-"""A clamp below this would be an answer in name only."""
 _UNREAD = frozenset({"client_disconnected", "deadline_exceeded", "shutting_down"})
 _WAITS_S = (0.05, 0.2)
 """A caller that asks again at once may be faster than the settlement of its last request."""
 _LONGEST_NAME = 256
 """Of a user, whom the body may call anything; what is longer counts under its hash."""
-
-
-class CostBound(Protocol):
-    """The most one request can cost (`metering.bound`, with the model's price)."""
-
-    @property
-    def output_tokens(self) -> int | None:
-        """Of all answers together; None where the caller named no maximum."""
-        ...
-
-    @property
-    def most_output_tokens(self) -> int | None:
-        """By the model's own maximum, where it is known."""
-        ...
-
-    @property
-    def answers(self) -> int: ...
-
-    def usd(self, output_tokens: int) -> Decimal: ...
-
-    @property
-    def members(self) -> Mapping[str, Any]:
-        """What the request must say to the provider for the bound to hold, beside its maximum."""
-        ...
-
-    def output_that_fits(self, usd: Decimal) -> int:
-        """The most output tokens that cost no more than `usd`; negative where not even the prompt does."""
-        ...
-
-
-class BoundPricing(Protocol):
-    def bound(
-        self,
-        endpoint: Endpoint,
-        request: ModelRequest,
-        calls: int,
-        deployment: Deployment,
-        catalog: Catalog,
-        record: RequestRecord,
-    ) -> CostBound:
-        """Raises `InvalidRequest` for what cannot be bounded, and for a model without a price."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """How much is asked for: `output` tokens to reserve money for, `tokens` of the minute, `least_tokens` of these.
-
-    `chosen` says that the gateway chose the output, and may choose less.
-    """
-
-    output: int
-    chosen: bool
-    tokens: int
-    least_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,29 +103,71 @@ class Admission:
         calls: int,
         deployment: Deployment,
         catalog: Catalog,
+        *,
+        patient: bool = True,
     ) -> Admitted:
         """Opens the record with its holds. `calls` is how many a batch takes.
 
-        Raises `RateLimited`, `QuotaExceeded`, `InvalidRequest`, `Unavailable`."""
+        `patient` says whether to wait a moment for room in the deployment's own limits. Raises `RateLimited`,
+        `DeploymentLimited`, `QuotaExceeded`, `InvalidRequest`, `Unavailable`.
+        """
+        bound = self._bound(endpoint, limited, record, request, calls, deployment, catalog)
         policies = [each.policy for each in limited]
         counted = [each for each in limited if each.policy.counts]
-        bound = None
-        if any(policy.has_hard_budget for policy in policies):
-            bound = self._pricing.bound(endpoint, request, calls, deployment, catalog, record)
-        ask = _first_ask(request, bound, policies)
-        waits = list(_WAITS_S)
-        while True:
-            usd = bound.usd(ask.output) if bound is not None else Decimal(0)
-            asked = replace(record, reserved_usd=usd, scopes=tuple(each.scope.id for each in counted))
-            answer = await self._reservations.open(asked, counted, ask.tokens, _on_outage(policies))
-            if isinstance(answer, Reservation):
-                return self._admitted(asked, answer, bound, ask.output if ask.chosen else None)
-            if waits and held_by_others(answer, self._now()):
-                await self._sleep(waits.pop(0))
-            elif (less := self._less(ask, bound, answer, policies)) is not None:
-                ask = less
-            else:
-                raise refusal_of(answer, self._now())
+        ask = ask_of(request, bound, policies)
+
+        async def attempt(ask: Ask) -> Admitted | Refused:
+            asked = replace(record, reserved_usd=ask.usd(bound), scopes=tuple(each.scope.id for each in counted))
+            answer = await self._reservations.open(asked, counted, ask.tokens, on_outage(policies))
+            return answer if isinstance(answer, Refused) else self._admitted(asked, answer, bound, ask)
+
+        return await self._until_it_fits(attempt, ask, bound, policies, patient=patient)
+
+    async def readmit(
+        self,
+        endpoint: Endpoint,
+        admitted: Admitted | None,
+        record: RequestRecord,
+        limited: Sequence[Limited],
+        request: ModelRequest,
+        calls: int,
+        deployment: Deployment,
+        catalog: Catalog,
+        spent_usd: Decimal,
+        *,
+        patient: bool = True,
+    ) -> Admitted:
+        """What the request needs for its next attempt, beside what it holds: at another deployment, or the same again.
+
+        `admitted` is what it was given last (None: nothing limited it so far), `record` as it was opened, but for
+        the deployment; `limited` are the scopes of that (`scopes_of`), `spent_usd` the most that earlier attempts can
+        have cost. `request` may have the members that were given. Every budget then holds `spent_usd` and the bound of
+        this attempt; the deployment's scope is joined. An earlier deployment's is left where nothing was spent; where
+        something was, it stays and is charged with the whole request.
+
+        Raises as `admit` does. Then, as always, `admitted` is good for `settle`, and for another `readmit`: what it
+        holds may have become more. Not to be cancelled: what is held must be known.
+        """
+        if admitted is None:
+            admitted = Admitted(record, Reservation([], [], []))
+        reservation = admitted.reservation
+        kept = [each for each in reservation.limited if _stays(each, limited, spent_usd)]
+        every = [*limited, *(each for each in kept if each not in limited)]
+        policies = [each.policy for each in every]
+        bound = self._bound(endpoint, every, record, request, calls, deployment, catalog)
+        clamped = admitted.members.get("max_completion_tokens")
+        ask = ask_of(request, bound, policies, clamped=clamped, spent_usd=spent_usd)
+
+        async def attempt(ask: Ask) -> Admitted | Refused:
+            held = {each.scope for each in reservation.limited}
+            joining = [each for each in limited if each.policy.counts and each.scope not in held]
+            leaving = [each.scope for each in reservation.limited if each not in kept]
+            asked = replace(record, reserved_usd=ask.usd(bound))
+            change = Change(joining, leaving, ask.tokens)
+            refused = await self._reservations.readmit(asked, reservation, change, on_outage(policies))
+            return refused or self._admitted(replace(asked, scopes=reservation.scopes), reservation, bound, ask)
+
+        return await self._until_it_fits(attempt, ask, bound, policies, patient=patient)
 
     async def settle(self, record: RequestRecord, admitted: Admitted, accounts: Accounts) -> RequestRecord:
         """Settles the record, which is the truth, then what it held. The record as it was written.
@@ -206,30 +185,48 @@ class Admission:
             await self._reservations.settle(record, admitted.reservation)
         return record
 
-    def _less(
-        self, ask: "_Ask", bound: CostBound | None, refused: Refused, policies: Sequence[Policy]
-    ) -> "_Ask | None":
-        """The same with as much as is left, where the gateway chose how much; None where that does not help."""
-        now = self._now()
-        room = room_for_tokens(refused, now)
-        if room is not None:
-            return replace(ask, tokens=room) if ask.least_tokens <= room < ask.tokens else None
-        left = room_for_output(refused, now)
-        reserve = _first(policy.without_maximum for policy in policies) == "reserve"
-        if bound is None or left is None or not ask.chosen or reserve:
+    def _bound(
+        self,
+        endpoint: Endpoint,
+        limited: Sequence[Limited],
+        record: RequestRecord,
+        request: ModelRequest,
+        calls: int,
+        deployment: Deployment,
+        catalog: Catalog,
+    ) -> CostBound | None:
+        """None where no hard budget wants to know."""
+        if not any(each.policy.has_hard_budget for each in limited):
             return None
-        each = bound.output_that_fits(left) // bound.answers
-        output = each * bound.answers
-        return replace(ask, output=output) if each >= _LEAST_OUTPUT and output < ask.output else None
+        return self._pricing.bound(endpoint, request, calls, deployment, catalog, record)
 
-    def _admitted(
-        self, record: RequestRecord, reservation: Reservation, bound: CostBound | None, chosen_output: int | None
+    async def _until_it_fits(
+        self,
+        attempt: Callable[[Ask], Awaitable[Admitted | Refused]],
+        ask: Ask,
+        bound: CostBound | None,
+        policies: Sequence[Policy],
+        *,
+        patient: bool,
     ) -> Admitted:
+        """Waits a moment for what is just being settled, then asks for less where the gateway may choose how much."""
+        waits = list(_WAITS_S)
+        while isinstance(answer := await attempt(ask), Refused):
+            now = self._now()
+            if waits and held_by_others(answer, now) and (patient or not of_deployment(answer)):
+                await self._sleep(waits.pop(0))
+            elif (less := _less(ask, bound, answer, policies, now)) is not None:
+                ask = less
+            else:
+                raise refusal_of(answer, now)
+        return answer
+
+    def _admitted(self, record: RequestRecord, reservation: Reservation, bound: CostBound | None, ask: Ask) -> Admitted:
         now = self._now()
         headers = rate_headers(reservation, now)
         members = {} if bound is None else dict(bound.members)
-        if bound is not None and chosen_output is not None:
-            most = chosen_output // bound.answers
+        if bound is not None and ask.chosen:
+            most = ask.output // bound.answers
             members["max_completion_tokens"] = most
             headers["x-gateway-max-tokens"] = str(most)
         return Admitted(replace(record, over_limits=over_limits(reservation, now)), reservation, members, headers)
@@ -243,45 +240,19 @@ def with_members(request: ModelRequest, members: Mapping[str, Any]) -> ModelRequ
     return replace(request, body=body, fields={**request.fields, **members})
 
 
-def _output(bound: CostBound | None, policies: Sequence[Policy]) -> tuple[int, bool]:
-    """Output tokens to reserve for, and whether the gateway chose them."""
-    if bound is None:
-        return 0, False
-    if bound.output_tokens is not None:
-        return bound.output_tokens, False
-    wish: WithoutMaximum = _first(policy.without_maximum for policy in policies) or "clamp"
-    if wish == "refuse":
-        raise InvalidRequest(
-            "This key has a hard budget that wants a maximum: set `max_completion_tokens` (or `max_tokens`).",
-            param="max_completion_tokens",
-            code="max_tokens_required",
-        )
-    return bound.most_output_tokens or _MOST_UNKNOWN * bound.answers, True
+def _less(ask: Ask, bound: CostBound | None, refused: Refused, policies: Sequence[Policy], now: float) -> Ask | None:
+    """The same with as much as is left; None where that does not help."""
+    room = room_for_tokens(refused, now)
+    if room is not None:
+        return ask.with_tokens(room)
+    left = room_for_output(refused, now)
+    return None if left is None else ask.within(left, bound, policies)
 
 
-def _first_ask(request: ModelRequest, bound: CostBound | None, policies: Sequence[Policy]) -> _Ask:
-    """Tokens a minute: the prompt's estimate and the maximum; without one a usual answer, less where less is left."""
-    output, chosen = _output(bound, policies)
-    fields = request.fields
-    prompt = estimate_request_tokens(fields)
-    maximum: int | None = fields.get("max_completion_tokens") or fields.get("max_tokens")
-    answers: int = fields.get("n") or 1
-    if "messages" not in fields:
-        return _Ask(output, chosen, prompt, prompt)
-    if maximum is not None:
-        return _Ask(output, chosen, prompt + maximum * answers, prompt + maximum * answers)
-    usual = _USUAL_OUTPUT * answers
-    return _Ask(output, chosen, prompt + (min(output, usual) if chosen else usual), prompt)
-
-
-def _on_outage(policies: Sequence[Policy]) -> OnOutage:
-    return _first(policy.on_outage for policy in policies) or (
-        "deny" if any(policy.enforces for policy in policies) else "allow"
-    )
-
-
-def _first(wishes: Iterable[_Wish | None]) -> _Wish | None:
-    return next((wish for wish in wishes if wish is not None), None)
+def _stays(held: Limited, limited: Sequence[Limited], spent_usd: Decimal) -> bool:
+    """Whether the request still has a part in a scope that it holds, at the deployment whose scopes are `limited`."""
+    counts_money = bool(held.policy.budgets) and spent_usd > 0
+    return held.scope.kind != "deployment" or counts_money or any(each.scope == held.scope for each in limited)
 
 
 def _digest(name: str) -> str:

@@ -5,18 +5,17 @@ caller's. What was answered by then is billed all the same, so it is counted.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import orjson
 
 from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, EncodedRequest
-from llm_gateway.domain.catalog import Provider, Timeouts
+from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.usage import Cost, Usage, total_usage
 from llm_gateway.errors import UpstreamMalformed, UpstreamTimeout
 from llm_gateway.metering.cost import total_cost
-from llm_gateway.pipeline.dispatch import LONGEST_FIRST_BYTE_S, Dispatcher
-from llm_gateway.pipeline.outcome import Outcome, estimate
+from llm_gateway.pipeline.dispatch import Dispatcher
+from llm_gateway.pipeline.leg import Leg, Price, estimate
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _AT_ONCE = 8
@@ -44,29 +43,25 @@ def parts_of(request: ModelRequest, dialect: Dialect, model: str, provider: Prov
 
 
 class BatchCalls:
-    """The calls of one request to one provider."""
+    """The calls of one leg of several parts."""
 
-    def __init__(
-        self, parts: list[Part], dispatcher: Dispatcher, dialect: Dialect, provider: Provider, model: str
-    ) -> None:
-        self._parts = parts
+    def __init__(self, leg: Leg, dispatcher: Dispatcher) -> None:
+        self._leg = leg
+        self._parts = leg.parts
         self._dispatcher = dispatcher
-        self._dialect = dialect
-        self._provider = provider
-        self._model = model
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._done: dict[int, DecodedAnswer] = {}
 
-    async def run(self, timeouts: Timeouts, team: str | None, outcome: Outcome) -> DecodedAnswer:
-        """The one answer. What failed joins `outcome.attempts`. Raises the first call's `GatewayError` that failed.
+    async def run(self) -> DecodedAnswer:
+        """The one answer. What failed joins the leg's attempts. Raises the first call's `GatewayError` that failed.
 
-        All of it is bounded like a single call's first byte, for the caller hears nothing before it ends.
+        All of it is bounded like a single call's whole answer, for the caller hears nothing before it ends.
         """
-        allowed_s = min(timeouts.total_s, LONGEST_FIRST_BYTE_S)
+        allowed_s = self._leg.total_s
         try:
             async with asyncio.timeout(allowed_s), asyncio.TaskGroup() as group:
                 for at in range(len(self._parts)):
-                    group.create_task(self._call(at, timeouts, team, outcome))
+                    group.create_task(self._call(at))
         except TimeoutError:
             raise UpstreamTimeout(
                 f"The {len(self._parts)} calls of this batch took longer than {allowed_s:g} s."
@@ -75,7 +70,7 @@ class BatchCalls:
             raise failures.exceptions[0] from None
         return self._joined()
 
-    def bill(self, price: Callable[[Usage, str | None], Cost]) -> tuple[Usage, Cost] | None:
+    def bill(self, price: Price) -> tuple[Usage, Cost] | None:
         """What the answered calls come to, each priced by itself; None where none was answered."""
         if not self._done:
             return None
@@ -83,19 +78,19 @@ class BatchCalls:
             (answer.usage or estimate(self._parts[at].request.fields, ""), answer.model)
             for at, answer in self._done.items()
         ]
-        return total_usage([usage for usage, _ in counted]), total_cost([price(*each) for each in counted])
+        costs = [price(self._leg, usage, model) for usage, model in counted]
+        return total_usage([usage for usage, _ in counted]), total_cost(costs)
 
-    async def _call(self, at: int, timeouts: Timeouts, team: str | None, outcome: Outcome) -> None:
+    async def _call(self, at: int) -> None:
         part = self._parts[at]
         async with self._slots:
-            response = await self._dispatcher.send(
-                self._dialect, part.encoded, self._provider, self._model, timeouts, team, outcome
-            )
+            response = await self._dispatcher.send(self._leg, part.encoded)
             try:
                 body = await response.read(_LONGEST_ANSWER)
             finally:
                 await response.close()
-        self._done[at] = self._dialect.decode("embeddings", part.request, self._model, body, response.headers)
+        model = self._leg.deployment.model
+        self._done[at] = self._leg.dialect.decode("embeddings", part.request, model, body, response.headers)
 
     def _joined(self) -> DecodedAnswer:
         answers = [self._done[at] for at in range(len(self._parts))]

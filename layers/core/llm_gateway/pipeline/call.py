@@ -1,10 +1,12 @@
 """What comes into the pipeline and what goes out, free of any web framework."""
 
+import math
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
 from llm_gateway.dialects.dialect import Endpoint
+from llm_gateway.domain.catalog import Recovery
 
 
 def new_request_id() -> str:
@@ -28,6 +30,10 @@ class Call:
     """The `Idempotency-Key` header, unchecked."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """What the caller's `x-gateway-tag-*` headers say; the key's own tags come before them."""
+    deadline: float = math.inf
+    """When the answer must be whole, on the clock of `started`: what the caller, or the platform, has time for."""
+    recovery: Recovery | None = None
+    """What becomes of a stream that its provider cuts off, where the caller says it."""
     body_object: bool = True
     """Whether the caller wants `x_gateway` in a buffered answer."""
 

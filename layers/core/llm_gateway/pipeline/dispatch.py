@@ -1,13 +1,14 @@
 """The call to the provider: credential, send, and the provider's refusals as our errors."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from urllib.parse import urlencode
 
 from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.dialects.dialect import Dialect, EncodedRequest
-from llm_gateway.domain.catalog import Provider, Timeouts
+from llm_gateway.domain.catalog import Deployment, Provider, Timeouts
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
+from llm_gateway.domain.usage import Attempt
 from llm_gateway.errors import (
     InternalFailure,
     ModelNotFound,
@@ -16,16 +17,16 @@ from llm_gateway.errors import (
     UpstreamRejected,
     UpstreamUnauthenticated,
 )
+from llm_gateway.pipeline.clock import Clock, read_until
 from llm_gateway.pipeline.key_ring import KeyRing
 from llm_gateway.pipeline.key_turns import KeyTurns
-from llm_gateway.pipeline.outcome import Outcome, attempt
+from llm_gateway.pipeline.leg import Leg, failed_attempt
 from llm_gateway.pipeline.provider_keys import KeyResolver, ProviderKey
 from llm_gateway.upstream.authorize import Authorizer, Unauthorized, authorizer_of
 
-LONGEST_FIRST_BYTE_S = 280.0
-"""API Gateway drops a connection that is idle for five minutes; before that there is time for a real 504."""
-
 _LONGEST_ERROR_BODY = 1 << 20
+_LONGEST_REFUSAL_S = 10.0
+"""From a refusal's head to its end: its status says the most."""
 _SHORTEST_TRY_S = 1.0
 _USER_AGENT = "llm-gateway"
 
@@ -41,6 +42,7 @@ class Dispatcher:
         authorizers: Mapping[str, Authorizer],
         warn: Callable[[str], None],
         ring: KeyRing | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._http = http
         self._keys = keys
@@ -48,10 +50,11 @@ class Dispatcher:
         self._authorizers = authorizers
         self._warn = warn
         self._ring = ring or KeyRing()
+        self._clock = clock or Clock()
 
     def with_keys(self, keys: KeyResolver) -> "Dispatcher":
         """The same over other keys, for a call in this process that brings its own."""
-        return Dispatcher(self._http, keys, self._dialects, self._authorizers, self._warn, self._ring)
+        return Dispatcher(self._http, keys, self._dialects, self._authorizers, self._warn, self._ring, self._clock)
 
     def dialect_of(self, provider: Provider) -> Dialect:
         try:
@@ -76,65 +79,62 @@ class Dispatcher:
         except ProviderKeyUnreadable:
             return True
 
-    async def send(
-        self,
-        dialect: Dialect,
-        encoded: EncodedRequest,
-        provider: Provider,
-        model: str,
-        timeouts: Timeouts,
-        team: str | None,
-        outcome: Outcome,
-    ) -> HttpResponse:
+    async def send(self, leg: Leg, encoded: EncodedRequest) -> HttpResponse:
         """The provider's answer with a 2xx status; the caller closes it.
 
-        Whose key was sent is `outcome.key`; what failed on the way joins `outcome.attempts`. A refusal that is the
+        Whose key was sent is `leg.key`; what failed on the way joins `leg.attempts`. A refusal that is the
         key's own is followed by the next key (`KeyTurns`), one of what was made of the key (a token, a role's
         credentials) by another one, once; all within the time that the first byte has.
         Raises `UpstreamError` and its kin.
         """
+        provider, model = leg.provider, leg.deployment.model
         authorizer = authorizer_of(provider, self._authorizers)
-        keys = await self._keys_of(provider, team)
+        choose = partial(chosen_keys, leg.deployment)
+        keys = choose(await self._keys_of(provider, leg.team))
         key = self._ring.first(keys, provider.name, model) if keys else None
         turns: KeyTurns | None = None
         renewed = False
-        within_s = min(timeouts.first_token_s, timeouts.total_s, LONGEST_FIRST_BYTE_S)
-        deadline = time.perf_counter() + within_s
+        within_s = leg.within_s
+        deadline = self._clock.now() + within_s
         while True:
-            began, outcome.key = time.perf_counter(), key
+            began, leg.key = self._clock.now(), key
             refusal: UpstreamError
             sent: HttpRequest | None = None
             status: int | None = None
             headers: Mapping[str, str] = {}
             try:
-                sent = await self._request(provider, encoded, model, key, timeouts, within_s)
+                sent = await self._request(provider, encoded, model, key, leg.timeouts, within_s)
                 response = await self._http.send(sent)
             except UpstreamRejected as error:
                 refusal = error  # of whoever gives access tokens for the key
             except UpstreamError as error:
-                outcome.attempts.append(attempt(provider.name, model, None, error, began, key))
+                leg.attempts.append(self._failed(leg, None, error, began))
                 raise
             else:
                 if 200 <= response.status < 300:
                     return response
                 status, headers = response.status, response.headers
-                refusal = await self._refusal(dialect, response, key)
-            outcome.attempts.append(attempt(provider.name, model, status, refusal, began, key))
-            within_s = deadline - time.perf_counter()
+                refusal = await self._refusal(leg.dialect, response, key)
+            leg.attempts.append(self._failed(leg, status, refusal, began))
+            within_s = deadline - self._clock.now()
             if not renewed and within_s >= _SHORTEST_TRY_S and _can_renew(authorizer, key, refusal, sent):
                 renewed = True
                 continue
             if key is None:
                 raise refusal
-            turns = turns or KeyTurns(self._keys, self._ring, provider, model, team, keys, self._warn)
+            turns = turns or KeyTurns(self._keys, self._ring, provider, model, leg.team, keys, self._warn, choose)
             key = await turns.after(key, refusal, headers)
-            within_s = deadline - time.perf_counter()
+            within_s = deadline - self._clock.now()
             if key is None or within_s < _SHORTEST_TRY_S:
                 raise turns.told(refusal)
 
+    def _failed(self, leg: Leg, status: int | None, error: UpstreamError, began: float) -> Attempt:
+        seconds = self._clock.now() - began
+        return failed_attempt(leg.provider.name, leg.deployment.model, status, error, seconds, leg.key)
+
     async def _refusal(self, dialect: Dialect, response: HttpResponse, key: ProviderKey | None) -> UpstreamError:
         try:
-            body = await response.read(_LONGEST_ERROR_BODY)
+            body = await read_until(response, _LONGEST_ERROR_BODY, self._clock.now() + _LONGEST_REFUSAL_S, self._clock)
         finally:
             await response.close()
         if key is not None:
@@ -191,8 +191,26 @@ class Dispatcher:
             body=encoded.body,
             connect_s=timeouts.connect_s,
             first_byte_s=first_byte_s,
-            idle_s=timeouts.idle_s,
+            # Before the first content its own time counts, which may be the longer one.
+            idle_s=max(timeouts.idle_s, timeouts.first_token_s),
         )
+
+
+def chosen_keys(deployment: Deployment, keys: Sequence[ProviderKey]) -> Sequence[ProviderKey]:
+    """Those of the name that the deployment asks for; a team's own keys, which come first, need not have it.
+
+    Raises `ModelNotFound` where the system's keys do not.
+    """
+    if deployment.key is None:
+        return keys
+    named = [key for key in keys if key.name == deployment.key]
+    if not named and not any(key.source == "team" for key in keys):
+        raise ModelNotFound(
+            f"The model `{deployment.model}` cannot be served: provider `{deployment.provider}` has no key of the"
+            f" name `{deployment.key}`.",
+            param="model",
+        )
+    return named or keys
 
 
 def _can_renew(

@@ -43,7 +43,10 @@ class KeyTurns:
         team: str | None,
         keys: Sequence[ProviderKey],
         warn: Callable[[str], None],
+        choose: Callable[[Sequence[ProviderKey]], Sequence[ProviderKey]] = lambda keys: keys,
     ) -> None:
+        """`choose` says which of the keys that are read again may serve."""
+        self._choose = choose
         self._resolver = resolver
         self._ring = ring
         self._provider = provider
@@ -83,7 +86,7 @@ class KeyTurns:
         if not self._read_again:
             self._read_again = True
             self._resolver.refresh(self._provider, self._team)
-            self._keys = await self._resolver.resolve(self._provider, self._team)
+            self._keys = self._choose(await self._resolver.resolve(self._provider, self._team))
         if len(self._keys) > 1 and any(one.text == key.text for one in self._keys):
             self._rest(key, None, _REFUSED_S)
             self._warn(

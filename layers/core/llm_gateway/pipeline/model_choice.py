@@ -1,10 +1,14 @@
 """From the name a caller used to the deployments that may serve it."""
 
+from collections.abc import Sequence
+
 from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.dispatch import Dispatcher
-from llm_gateway.routing.resolve import Route, allowed, named_providers, resolve, within
+from llm_gateway.routing.permission import forbidden, within
+from llm_gateway.routing.resolve import named_providers, resolve
+from llm_gateway.routing.route import Route
 
 
 class ModelChoice:
@@ -13,28 +17,29 @@ class ModelChoice:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
-    async def choose(self, name: str | None, catalog: Catalog, key: VirtualKey) -> Route:
-        """The way to `name` at the providers that the key may reach.
+    async def choose(self, name: str | None, catalog: Catalog, key: VirtualKey, others: Sequence[str] = ()) -> Route:
+        """The way to `name`, and then to the `others` that the request names, at the providers that the key may reach.
 
         Raises `ModelNotFound` for a name nobody serves, `PermissionDenied` for one that the key may not use.
         """
         configured = set()
         missing = []
-        for provider in named_providers(name, catalog):
+        asked = {one.name: one for each in (name, *others) for one in named_providers(each, catalog)}
+        for provider in asked.values():
             if await self._dispatcher.is_configured(provider, key.team):
                 configured.add(provider.name)
             else:
                 missing.append(provider)
         try:
-            route = resolve(name, catalog, configured)
+            route = resolve(name, catalog, configured, others)
         except ModelNotFound as error:
             if not missing or key.role != "admin":
                 raise
-            raise ModelNotFound(f"{error.message} {self._what_is_missing(missing)}", param="model") from None
-        if not allowed(key.models, route):
-            raise PermissionDenied(
-                f"This key may not use the model `{route.requested}`.", param="model", code="model_not_allowed"
-            )
+            raise ModelNotFound(f"{error.message} {self._what_is_missing(missing)}", param=error.param) from None
+        if (group := forbidden(key.models, route)) is not None:
+            named = group.name if group.name in others else route.requested
+            param = "models" if group.name in others else "model"
+            raise PermissionDenied(f"This key may not use the model `{named}`.", param=param, code="model_not_allowed")
         permitted = within(key.providers, route)
         if permitted is None:
             raise PermissionDenied(

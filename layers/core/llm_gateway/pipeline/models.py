@@ -11,7 +11,7 @@ from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
-from llm_gateway.routing.resolve import Route
+from llm_gateway.routing.route import Route
 
 _AT_ONCE = 8
 _REGION: Final = re.compile(r"bedrock-runtime\.([a-z0-9-]+)\.amazonaws\.com|/locations/([a-z0-9-]+)(?:/|$)")
@@ -42,9 +42,8 @@ class ModelList:
         catalog = await self._catalog.current()
         shown = []
         async for name, route in self._routes(catalog, key):
-            provider = catalog.providers[route.deployments[0].provider]
-            if await self._dispatcher.is_configured(provider, key.team):
-                shown.append(_model(name, provider.name))
+            if (provider := await self._serving(route, catalog, key.team)) is not None:
+                shown.append(_model(name, provider))
         return shown
 
     async def available(self, key: VirtualKey) -> list[dict[str, Any]]:
@@ -58,8 +57,13 @@ class ModelList:
         shown = []
         async for name, route in self._routes(catalog, key):
             deployments = [
-                {"provider": each.provider, "model": each.model, "region": _region(catalog.providers[each.provider])}
-                for each in route.deployments
+                {
+                    "provider": each.provider,
+                    "model": each.model,
+                    "region": each.region or _region(catalog.provider_of(each)),
+                }
+                for group in route.groups
+                for each in group.deployments
                 if each.provider in callable_now
             ]
             if deployments:
@@ -86,6 +90,13 @@ class ModelList:
                 yield name, await self._choice.choose(name, catalog, key)
             except (ModelNotFound, PermissionDenied):
                 continue
+
+    async def _serving(self, route: Route, catalog: Catalog, team: str | None) -> str | None:
+        """The first provider on the route, fallbacks included, that can be called."""
+        for name in dict.fromkeys(each.provider for group in route.groups for each in group.deployments):
+            if await self._dispatcher.is_configured(catalog.providers[name], team):
+                return name
+        return None
 
     async def _of_providers(self, catalog: Catalog, team: str | None) -> list[str]:
         names = []

@@ -1,20 +1,17 @@
 """How a call went, and what that makes of its ledger entry."""
 
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from decimal import Decimal
 
-from llm_gateway.dialects.dialect import StreamTranslator
-from llm_gateway.domain.usage import Attempt, Cost, RequestRecord, Usage
-from llm_gateway.errors import GatewayError, UpstreamCut, UpstreamTimeout
-from llm_gateway.metering.estimate import estimate_request_tokens, estimate_tokens
-from llm_gateway.pipeline.provider_keys import ProviderKey
+from llm_gateway.domain.usage import Attempt, Cost, RequestRecord, Usage, total_usage
+from llm_gateway.errors import GatewayError
+from llm_gateway.metering.cost import total_cost
+from llm_gateway.pipeline.leg import Leg, Price, code_of, milliseconds
 
 
 @dataclass
 class Outcome:
-    """Filled as the call goes on. Times are `time.perf_counter` readings; `began` is when the call arrived."""
+    """Filled as the call goes on. Times are readings of the pipeline's clock; `began` is when the call arrived."""
 
     began: float
     error: GatewayError | None = None
@@ -22,92 +19,68 @@ class Outcome:
     """The caller left before the last byte."""
     answered: bool = False
     """The answer was ready: from then on the caller has a status of 200."""
-    sent_at: float | None = None
-    status: int | None = None
-    """The provider's, once it has accepted the call."""
-    attempts: list[Attempt] = field(default_factory=list)
-    """Those that are over; the one that was accepted joins them at the end."""
-    key: ProviderKey | None = None
-    """The provider's key that was sent last."""
-    answered_model: str | None = None
-    finish_reason: str | None = None
-    asked_tier: str | None = None
-    """The service tier that the provider was asked for."""
-    counted: Usage | None = None
-    """Of a buffered answer, which also has its `cost` before it goes out."""
-    cost: Cost | None = None
-    translator: StreamTranslator | None = None
-    first_content_at: float | None = None
+    legs: list[Leg] = field(default_factory=list)
+    """Every leg that was begun, in order."""
 
-    def final_record(
-        self,
-        record: RequestRecord,
-        ended: float,
-        fields: Mapping[str, Any],
-        price: Callable[[Usage, str | None], Cost],
-    ) -> RequestRecord:
-        """The record as it is to be kept. `fields` is the request's body; `price` takes usage and answered model."""
-        first, translator = self.first_content_at, self.translator
-        model = self.answered_model if translator is None else translator.model
-        usage = self._usage(fields)
-        cost = self.cost or price(usage, model)
+    @property
+    def leg(self) -> Leg | None:
+        """The one that answered, or was tried last."""
+        return self.legs[-1] if self.legs else None
+
+    @property
+    def first_content_at(self) -> float | None:
+        return next((leg.first_content_at for leg in self.legs if leg.first_content_at is not None), None)
+
+    def final_record(self, record: RequestRecord, ended: float, price: Price) -> RequestRecord:
+        """The record as it is to be kept: usage and cost are those of all legs together."""
+        first, last = self.first_content_at, self.leg
         error_code = self._error_code()
+        usage, cost, attempts = self._summed(error_code, ended, price)
+        if last is not None:
+            record = replace(
+                record,
+                provider=last.provider.name,
+                routed_model=last.deployment.model,
+                answered_model=last.model,
+                finish_reason=last.reason,
+            )
         return replace(
             record,
             status="failed" if self.error else "settled",
-            latency_ms=_milliseconds(ended - self.began),
+            latency_ms=milliseconds(ended - self.began),
             http_status=self._http_status(),
             error_code=error_code,
-            answered_model=model,
-            finish_reason=self.finish_reason if translator is None else translator.finish_reason,
-            ttft_ms=None if first is None else _milliseconds(first - self.began),
-            attempts=tuple(self._all_attempts(record, error_code, ended)),
+            ttft_ms=None if first is None else milliseconds(first - self.began),
+            attempts=tuple(attempts),
             usage=usage,
             cost_usd=cost.usd,
             provider_cost_usd=cost.provider_usd,
             price_version=cost.price_version or None,
         )
 
-    def _usage(self, fields: Mapping[str, Any]) -> Usage:
-        """What the provider counted. Where it did not come to that, what it will bill for what it has begun.
+    def spent(self, price: Price) -> Cost:
+        """What the legs come to so far."""
+        return self._summed(None, self.began, price)[1]
 
-        A call that it refused, or that never reached it, costs nothing.
-        """
-        translator = self.translator
-        counted = self.counted if translator is None else translator.usage
-        if counted is not None:
-            return self.in_tier(self._as_final(counted))
-        begun = translator is not None and translator.started
-        accepted = self.status is not None or not self.attempts or self.attempts[-1].status is None
-        unanswered = isinstance(self.error, UpstreamCut | UpstreamTimeout) and accepted
-        if self.sent_at is None or (self.error is not None and not begun and not unanswered):
-            return Usage()
-        return self.in_tier(estimate(fields, translator.text() if translator is not None else ""))
+    def used(self, price: Price) -> Usage:
+        return self._summed(None, self.began, price)[0]
 
-    def in_tier(self, usage: Usage) -> Usage:
-        """`usage` in the tier that was asked for, where the provider did not say in which it served."""
-        if usage.service_tier is not None:
-            return usage
-        told = None if self.translator is None else self.translator.service_tier
-        tier = told or self.asked_tier
-        return usage if tier is None else replace(usage, service_tier=tier)
-
-    def _as_final(self, counted: Usage) -> Usage:
-        """Counts that came on the way (Gemini's running totals) are short of what the provider bills in the end."""
-        translator = self.translator
-        if translator is None or translator.finish_reason is not None or not (self.gone or self.error):
-            return counted
-        written = estimate_tokens(translator.text())
-        return replace(counted, output_tokens=max(counted.output_tokens, written), estimated=True)
-
-    def _all_attempts(self, record: RequestRecord, error_code: str | None, ended: float) -> list[Attempt]:
-        if self.sent_at is None or (self.attempts and self.status is None):
-            return self.attempts
-        began = self.sent_at + sum(attempt.latency_ms for attempt in self.attempts) / 1000
-        latency_ms = _milliseconds(ended - began)
-        source, name = _told_of(self.key)
-        last = Attempt(record.provider, record.routed_model, self.status, error_code, latency_ms, source, name)
-        return [*self.attempts, last]
+    def _summed(self, error_code: str | None, ended: float, price: Price) -> tuple[Usage, Cost, list[Attempt]]:
+        bills: list[tuple[Usage, Cost]] = []
+        attempts: list[Attempt] = []
+        for leg in self.legs:
+            last = leg is self.leg
+            billed = leg.bill(price, self.error if last else None, gone=self.gone and last)
+            # Of a single leg the record itself says what it came to.
+            attempts += leg.all_attempts(billed if len(self.legs) > 1 else None, error_code if last else None, ended)
+            bills.append(billed)
+        counted = [bill for bill in bills if bill[0].input_tokens or bill[0].output_tokens] or bills[-1:]
+        if not counted:
+            return Usage(), Cost(Decimal(0), ""), attempts
+        if len(counted) == 1:
+            return *counted[0], attempts
+        usage = total_usage([usage for usage, _ in counted])
+        return usage, total_cost([cost for _, cost in counted]), attempts
 
     def _http_status(self) -> int | None:
         if self.answered:
@@ -115,30 +88,4 @@ class Outcome:
         return self.error.http_status if self.error is not None else None
 
     def _error_code(self) -> str | None:
-        if self.error is not None:
-            return self.error.error_code or self.error.error_type
-        return "client_disconnected" if self.gone else None
-
-
-def estimate(fields: Mapping[str, Any], text: str) -> Usage:
-    """What a provider that gave no count will bill: the whole prompt, and what was written so far."""
-    output_tokens = estimate_tokens(text) if text else 0
-    return Usage(input_tokens=estimate_request_tokens(fields), output_tokens=output_tokens, estimated=True)
-
-
-def attempt(
-    provider: str, model: str, status: int | None, error: GatewayError, began: float, key: ProviderKey | None
-) -> Attempt:
-    """One that failed just now."""
-    code = error.error_code or error.error_type
-    source, name = _told_of(key)
-    return Attempt(provider, model, status, code, _milliseconds(time.perf_counter() - began), source, name)
-
-
-def _told_of(key: ProviderKey | None) -> tuple[str | None, str | None]:
-    """Whose key it is, and its short name."""
-    return (None, None) if key is None else (key.source, key.name)
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+        return code_of(self.error) or ("client_disconnected" if self.gone else None)

@@ -23,7 +23,7 @@ _NOTHING = Bound(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class PricedBound:
-    """Implements `admission.CostBound`: a bound in tokens, at its prices, times the team's markup."""
+    """Implements `ask.CostBound`: a bound in tokens, at its prices, times the team's markup."""
 
     bound: Bound
     ceiling: Ceiling
@@ -50,7 +50,7 @@ class PricedBound:
 
 
 class BookPricing:
-    """Implements `accounts.Pricing` and `admission.BoundPricing` on the price book."""
+    """Implements `accounts.Pricing` and `ask.BoundPricing` on the price book."""
 
     def __init__(self, book: PriceBook) -> None:
         self._book = book

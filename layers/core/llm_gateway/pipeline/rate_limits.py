@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from llm_gateway.domain.limits import MINUTE_S, Breach, Hold, Level, breaches, enforced
-from llm_gateway.errors import GatewayError, QuotaExceeded, RateLimited, Unavailable
+from llm_gateway.domain.limits import MINUTE_S, Breach, Hold, breaches, enforced
+from llm_gateway.errors import DeploymentLimited, GatewayError, QuotaExceeded, RateLimited, Unavailable
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.pipeline.reservations import Limited, Refused, Reservation
 
@@ -38,14 +38,14 @@ def over_limits(reservation: Reservation, now: float) -> tuple[str, ...]:
     for limited, hold, grant in zip(reservation.limited, reservation.holds, reservation.grants, strict=True):
         if grant is None:
             continue
-        over = breaches(limited.policy, _without(grant.level, hold), hold, now)
+        over = breaches(limited.policy, grant.level.without(hold), hold, now)
         found += [f"{limited.scope.id} {breach.metric}" for breach in over]
     return tuple(found)
 
 
 def refusal_of(refused: Refused, now: float) -> GatewayError:
     """The limit that keeps the request out for longest: one that time does not help with, else the last to free."""
-    found = max(_enforced(refused, now), key=lambda pair: _wait(pair[1]), default=None)
+    found = max(_enforced(refused, now), key=lambda each: _wait(each[2]), default=None)
     if found is None:
         # Its own hold is in the way: of an attempt that was given back and carried out late.
         return Unavailable(
@@ -53,11 +53,63 @@ def refusal_of(refused: Refused, now: float) -> GatewayError:
             code="ledger_unavailable",
             retry_after=1,
         )
-    limited, breach = found
+    error = _refusal(*found, now)
+    if not of_deployment(refused):
+        return error
+    return DeploymentLimited(
+        error.message,
+        type=error.error_type,
+        code=error.error_code,
+        retry_after=error.retry_after,
+        headers=error.headers,
+    )
+
+
+def room_for_output(refused: Refused, now: float) -> Decimal | None:
+    """US dollars left in the tightest hard budget that refused; None where anything but money refused."""
+    left: list[Decimal] = []
+    for _, _, breach in _enforced(refused, now):
+        if breach.budget is None:
+            return None
+        left.append(breach.limit - breach.used)
+    return min(left, default=None)
+
+
+def held_by_others(refused: Refused, now: float) -> bool:
+    """Whether nothing but what other requests hold is in the way: perhaps of one that is just being settled."""
+    return all(
+        breach.metric in ("parallel", "budget") and breach.frees_in_s is not None
+        for _, _, breach in _enforced(refused, now)
+    )
+
+
+def room_for_tokens(refused: Refused, now: float) -> int | None:
+    """Tokens left in the tightest minute that refused; None where anything but tokens refused."""
+    left: list[int] = []
+    for _, _, breach in _enforced(refused, now):
+        if breach.metric != "tokens":
+            return None
+        left.append(int(breach.limit - breach.used))
+    return min(left, default=None)
+
+
+def of_deployment(refused: Refused) -> bool:
+    """Whether another deployment may have room."""
+    return all(limited.scope.kind == "deployment" for limited, _, _ in refused.refusals)
+
+
+def _enforced(refused: Refused, now: float) -> Iterator[tuple[Limited, Hold, Breach]]:
+    for limited, hold, refusal in refused.refusals:
+        for breach in breaches(limited.policy, refusal.level, hold, now):
+            if enforced(limited.policy, breach):
+                yield limited, hold, breach
+
+
+def _refusal(limited: Limited, hold: Hold, breach: Breach, now: float) -> RateLimited:
     headers: dict[str, str] = {}
     if breach.metric in ("requests", "tokens"):
         left = max(0, int(breach.limit - breach.used))
-        headers |= _of_metric(breach.metric, int(breach.limit), left, (refused.hold.minute + 1) * MINUTE_S - now)
+        headers |= _of_metric(breach.metric, int(breach.limit), left, (hold.minute + 1) * MINUTE_S - now)
     if breach.frees_in_s is None:
         headers["x-should-retry"] = "false"
     if breach.budget is not None:
@@ -70,41 +122,6 @@ def refusal_of(refused: Refused, now: float) -> GatewayError:
         return RateLimited(f"{message} The request is larger than the whole limit.", headers=headers)
     wait = max(1.0, breach.frees_in_s)
     return RateLimited(f"{message} Try again in {wait:.0f} s.", retry_after=wait, headers=headers)
-
-
-def room_for_output(refused: Refused, now: float) -> Decimal | None:
-    """US dollars left in the tightest hard budget that refused; None where anything but money refused."""
-    left: list[Decimal] = []
-    for _, breach in _enforced(refused, now):
-        if breach.budget is None:
-            return None
-        left.append(breach.limit - breach.used)
-    return min(left, default=None)
-
-
-def held_by_others(refused: Refused, now: float) -> bool:
-    """Whether nothing but what other requests hold is in the way: perhaps of one that is just being settled."""
-    return all(
-        breach.metric in ("parallel", "budget") and breach.frees_in_s is not None
-        for _, breach in _enforced(refused, now)
-    )
-
-
-def room_for_tokens(refused: Refused, now: float) -> int | None:
-    """Tokens left in the tightest minute that refused; None where anything but tokens refused."""
-    left: list[int] = []
-    for _, breach in _enforced(refused, now):
-        if breach.metric != "tokens":
-            return None
-        left.append(int(breach.limit - breach.used))
-    return min(left, default=None)
-
-
-def _enforced(refused: Refused, now: float) -> Iterator[tuple[Limited, Breach]]:
-    for limited, refusal in refused.refusals:
-        for breach in breaches(limited.policy, refusal.level, refused.hold, now):
-            if enforced(limited.policy, breach):
-                yield limited, breach
 
 
 def _wait(breach: Breach) -> float:
@@ -127,13 +144,4 @@ def _budget_message(limited: Limited, breach: Breach, now: float) -> str:
     return (
         f"The budget of {limited.scope}, ${format_usd(breach.limit)} {period}, does not hold this request: "
         f"${format_usd(breach.used)} is spent or reserved, and it may cost up to ${format_usd(breach.asked)}.{renewed}"
-    )
-
-
-def _without(level: Level, hold: Hold) -> Level:
-    return Level(
-        level.requests - 1,
-        level.tokens - hold.tokens,
-        level.in_flight - 1,
-        tuple((label, usd - hold.usd) for label, usd in level.committed),
     )

@@ -102,7 +102,7 @@ class Repair:
             await self._scopes.cancel(request_id, hold, tag, now)
         elif record.status == "abandoned":
             if stored.charged is None:
-                await self._scopes.abandon(request_id, hold, tag, record.cost_usd or Decimal(0), now)
+                await self._scopes.abandon(request_id, hold, tag, _charge_of(record, hold.scope), now)
             else:
                 await self._ledger.close(request_id)
                 await self._close(request_id, stored)
@@ -131,6 +131,10 @@ class Repair:
             for stored in await self._scopes.holds(Scope.of(scope))
             if stored.request_id == record.request_id
         ]
+        if record.holds:
+            # It had moved on to another deployment, whose scope may hold nothing yet: then that cannot be charged.
+            scopes = {stored.hold.scope.id for stored in held}
+            record = replace(record, scopes=tuple(scope for scope in record.scopes if scope in scopes))
         charge = self._charge(record, held)
         usage = replace(record.usage, estimated=True)
         done = await self._ledger.abandon(
@@ -144,10 +148,17 @@ class Repair:
         return done
 
     def _charge(self, record: RequestRecord, held: list[StoredHold]) -> Decimal | None:
-        """What is held counts before what the record says of it: a clamp may have made it less.
+        """What is held counts before what the record says of it: a clamp may have made it less, a fallback more.
 
         Where a scope holds nothing the provider was never called: it died while its holds were taken or given back.
+        Where holds of money differ it died while they were widened: what the least has was enough until then.
         """
         if self._policy() == "release" or len({stored.hold.scope for stored in held}) < len(record.scopes):
             return Decimal(0)
-        return min((stored.hold.usd for stored in held), default=record.reserved_usd)
+        of_money = [stored.hold.usd for stored in held if stored.hold.labels]
+        return min(of_money or [stored.hold.usd for stored in held], default=record.reserved_usd)
+
+
+def _charge_of(record: RequestRecord, scope: Scope) -> Decimal:
+    """What an abandoned request is charged in a scope: nothing in one that its record does not name."""
+    return (record.cost_usd or Decimal(0)) if scope.id in record.scopes else Decimal(0)

@@ -6,7 +6,7 @@ docs/ledger.md tells the whole story. One round trip before the call, whatever t
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -33,9 +33,26 @@ class Limited:
 class Reservation:
     """What a request holds. `grants` has None for a scope whose store did not answer and that was let through."""
 
-    limited: Sequence[Limited]
-    holds: Sequence[Hold]
+    limited: list[Limited]
+    holds: list[Hold]
     grants: list[Grant | None]
+    unsure: list[Scope] = field(default_factory=list)
+    """Scopes that may hold something for the request though nobody heard of it, and that it did not go on with."""
+    named: tuple[str, ...] = ()
+    """The scopes that the request's item is known to name."""
+
+    def extend(self, other: "Reservation") -> None:
+        self.limited += other.limited
+        self.holds += other.holds
+        self.grants += other.grants
+
+    def remove(self, scope: Scope) -> tuple[Limited, Hold, Grant | None]:
+        index = [hold.scope for hold in self.holds].index(scope)
+        return self.limited.pop(index), self.holds.pop(index), self.grants.pop(index)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        return tuple(hold.scope.id for hold in self.holds)
 
     @property
     def tagged(self) -> tuple[tuple[Hold, str], ...]:
@@ -45,16 +62,27 @@ class Reservation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the next attempt of a request makes of its scopes. `tokens` are expected of those that join.
+
+    A scope is left where the request's part in it is over and has cost nothing.
+    """
+
+    joining: Sequence[Limited]
+    leaving: Sequence[Scope]
+    tokens: int
+
+
 async def _unqueued(_: LostSettlement) -> bool:
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The scopes that had no room, with their levels; nothing is held any more."""
+    """The scopes that had no room, each with the hold that was asked for; nothing is held that was not before."""
 
-    refusals: Sequence[tuple[Limited, Refusal]]
-    hold: Hold
+    refusals: Sequence[tuple[Limited, Hold, Refusal]]
 
 
 class Reservations:
@@ -90,11 +118,9 @@ class Reservations:
 
         Raises `Unavailable` where the stores do not answer and `on_outage` is `deny`: nothing may be called then.
         """
-        at, usd = record.at_ms / 1000, record.reserved_usd or Decimal(0)
-        holds = [
-            Hold(each.scope, usd, tokens, int(at) // 60, each.policy.labels(at), record.expires_at) for each in limited
-        ]
-        reservation = Reservation(limited, holds, [None] * len(holds))
+        at = record.at_ms / 1000
+        holds = [_hold(record, each, tokens, at) for each in limited]
+        reservation = Reservation(list(limited), holds, [None] * len(holds))
         opened, *answers = await asyncio.gather(
             _answered(self._ledger.open(record)),
             *(
@@ -104,18 +130,18 @@ class Reservations:
         )
         reservation.grants = [answer if isinstance(answer, Grant) else None for answer in answers]
         refusals = [
-            (each, answer) for each, answer in zip(limited, answers, strict=True) if isinstance(answer, Refusal)
+            (each, hold, answer)
+            for each, hold, answer in zip(limited, holds, answers, strict=True)
+            if isinstance(answer, Refusal)
         ]
         if refusals:
             await self.cancel(record.request_id, reservation)
-            return Refused(refusals, holds[0])
+            return Refused(refusals)
         if on_outage == "deny" and any(isinstance(answer, Unavailable) for answer in (opened, *answers)):
             await self.cancel(record.request_id, reservation)
-            raise Unavailable(
-                "The gateway's ledger cannot be written, and this key has a limit that must not be passed. Try again.",
-                code="ledger_unavailable",
-                retry_after=5,
-            )
+            raise _denied()
+        if opened is None:
+            reservation.named = record.scopes
         return reservation
 
     async def cancel(self, request_id: str, reservation: Reservation) -> None:
@@ -128,6 +154,37 @@ class Reservations:
         for scope, error in await self._of_each(reservation, give_back):
             self._lost(request_id, scope, error)
 
+    async def readmit(
+        self, record: RequestRecord, reservation: Reservation, change: Change, on_outage: OnOutage
+    ) -> Refused | None:
+        """Makes `reservation` what the next attempt of the request needs; `record` says how much money that is.
+
+        In parallel again, and all or nothing, but that what was widened stays so until the request is settled. Raises
+        `Unavailable` as `open` does. The reservation says at any time what is held, also where it came to nothing.
+        """
+        left = [reservation.remove(scope) for scope in change.leaving]
+        narrow = [index for index, hold in enumerate(reservation.holds) if _is_narrow(hold, record)]
+        new = [(each, _hold(record, each, change.tokens, self._now())) for each in change.joining]
+        reopened, widened, reserved, _ = await asyncio.gather(
+            self._reopen(record, reservation, change),
+            asyncio.gather(*(_answered(self._widen(record, reservation, index)) for index in narrow)),
+            asyncio.gather(*(_answered(self._reserve(record.request_id, *each)) for each in new)),
+            asyncio.gather(*(self._leave(record.request_id, reservation, hold, grant) for _, hold, grant in left)),
+        )
+        refusals = [answer for answer in widened if isinstance(answer, tuple)]
+        refusals += [(*each, answer) for each, answer in zip(new, reserved, strict=True) if isinstance(answer, Refusal)]
+        unheard = any(isinstance(answer, Unavailable) for answer in (reopened, *widened, *reserved))
+        grants = [answer if isinstance(answer, Grant) else None for answer in reserved]
+        joined = Reservation([each for each, _ in new], [hold for _, hold in new], grants)
+        if not refusals and not (unheard and on_outage == "deny"):
+            reservation.extend(joined)
+            return None
+        await self.cancel(record.request_id, joined)
+        reservation.unsure += [hold.scope for hold, tag in joined.tagged if not tag]
+        if refusals:
+            return Refused(refusals)
+        raise _denied()
+
     async def complete(self, record: RequestRecord, reservation: Reservation) -> RequestRecord:
         """The record with the tags of its holds, all of them: what an outage kept from being held is held now."""
         if missing := [index for index, grant in enumerate(reservation.grants) if grant is None]:
@@ -137,7 +194,7 @@ class Reservations:
                     self._lost(record.request_id, reservation.holds[index].scope, answer)
                 else:
                     reservation.grants[index] = answer
-        return replace(record, holds=tuple(tag for _, tag in reservation.tagged))
+        return replace(record, scopes=reservation.scopes, holds=tuple(tag for _, tag in reservation.tagged))
 
     async def settle(self, record: RequestRecord, reservation: Reservation) -> None:
         """Makes every hold what the request came to. `record` is settled already: it is the truth."""
@@ -156,15 +213,74 @@ class Reservations:
         if failed and not await self._queued(LostSettlement(record, reservation.tagged)):
             for scope, error in failed:
                 self._lost(record.request_id, scope, error)
+        await self._end_unsure(record.request_id, reservation)
 
     async def _reserve(self, request_id: str, limited: Limited, hold: Hold) -> Grant | Refusal:
         """Holds past their time are seen when they are in the way: they are ended, and it is tried once more."""
         answer = await self._scopes.reserve(request_id, hold, limited.policy, self._now())
-        if isinstance(answer, Grant) or not answer.stale:
-            return answer
-        for stale in answer.stale:
-            await self._repair.repair(stale, limited.scope)
-        return await self._scopes.reserve(request_id, hold, limited.policy, self._now())
+        if isinstance(answer, Refusal) and await self._ends_stale(answer, limited.scope):
+            answer = await self._scopes.reserve(request_id, hold, limited.policy, self._now())
+        return answer
+
+    async def _ends_stale(self, refusal: Refusal, scope: Scope) -> bool:
+        """Whether holds past their time were in the way, which are ended now."""
+        for stale in refusal.stale:
+            await self._repair.repair(stale, scope)
+        return bool(refusal.stale)
+
+    async def _reopen(self, record: RequestRecord, reservation: Reservation, change: Change) -> Unavailable | None:
+        """The item names the scopes that hold something for it: the sweep goes by that.
+
+        With tags, which an item that is open has only if the provider has been called (docs/ledger.md).
+        """
+        scopes = (*reservation.scopes, *(each.scope.id for each in change.joining))
+        if scopes == reservation.named:
+            return None
+        tags = tuple(tag for _, tag in reservation.tagged if tag)
+        answer = await _answered(self._ledger.open(replace(record, scopes=scopes, holds=tags)))
+        if answer is None:
+            reservation.named = scopes
+        return answer
+
+    async def _widen(
+        self, record: RequestRecord, reservation: Reservation, index: int
+    ) -> tuple[Limited, Hold, Refusal] | None:
+        """None where it is as wide now as the record wants it."""
+        limited, hold, grant = reservation.limited[index], reservation.holds[index], reservation.grants[index]
+        wider = replace(hold, usd=record.reserved_usd or Decimal(0))
+        if grant is not None:
+            given = record.request_id, hold, grant.tag, wider.usd, limited.policy
+            answer = await self._scopes.widen(*given, self._now())
+            if isinstance(answer, Refusal) and await self._ends_stale(answer, hold.scope):
+                answer = await self._scopes.widen(*given, self._now())
+            if isinstance(answer, Refusal):
+                # Nothing but money was asked for: its place in the minute it has already.
+                return Limited(limited.scope, replace(limited.policy, rpm=None, tpm=None, parallel=None)), wider, answer
+            grant = Grant(replace(grant.level, committed=answer.level.committed), grant.tag)
+        reservation.holds[index], reservation.grants[index] = wider, grant
+        return None
+
+    async def _leave(self, request_id: str, reservation: Reservation, hold: Hold, grant: Grant | None) -> None:
+        """Its place in the minute stays taken, since the provider was called."""
+        answer: Unavailable | None = None
+        if grant is not None:
+            answer = await _answered(self._scopes.leave(request_id, hold, grant.tag, self._now()))
+        if grant is None or answer is not None:
+            reservation.unsure.append(hold.scope)
+
+    async def _end_unsure(self, request_id: str, reservation: Reservation) -> None:
+        """Gives back what is held beside the holds that count. Where that fails it is left to the sweep."""
+        tags = {tag for _, tag in reservation.tagged}
+
+        async def end(scope: Scope) -> None:
+            for stored in await self._scopes.holds(scope):
+                if stored.request_id == request_id and stored.tag not in tags:
+                    await self._scopes.cancel(request_id, stored.hold, stored.tag, self._now())
+
+        for scope in reservation.unsure:
+            answer = await _answered(end(scope))
+            if isinstance(answer, Unavailable):
+                self._lost(request_id, scope, answer)
 
     async def _hold_late(self, request_id: str, hold: Hold) -> Grant | None:
         """A hold of what has been spent already: nothing is asked any more, it is only counted."""
@@ -199,3 +315,23 @@ async def _answered(call: Awaitable[_Answer]) -> _Answer | Unavailable:
         return await call
     except Unavailable as error:
         return error
+
+
+def _hold(record: RequestRecord, limited: Limited, tokens: int, at: float) -> Hold:
+    """Of the minute that holds `at`, and of the periods in which the request came: its cost counts in them."""
+    labels = limited.policy.labels(record.at_ms / 1000)
+    usd = record.reserved_usd or Decimal(0)
+    return Hold(limited.scope, usd, tokens, int(at) // 60, labels, record.expires_at)
+
+
+def _is_narrow(hold: Hold, record: RequestRecord) -> bool:
+    """Whether it holds less money than the record says; without a period there is none to hold."""
+    return bool(hold.labels) and hold.usd < (record.reserved_usd or Decimal(0))
+
+
+def _denied() -> Unavailable:
+    return Unavailable(
+        "The gateway's ledger cannot be written, and this key has a limit that must not be passed. Try again.",
+        code="ledger_unavailable",
+        retry_after=5,
+    )

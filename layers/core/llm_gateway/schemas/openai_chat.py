@@ -1,8 +1,9 @@
 """What a caller may send to the routes that call models: only what the gateway itself reads is checked.
 
 Everything else is the provider's business and passes unread, nulls included.
+`models` is OpenRouter's: names to try after `model`, in order. The gateway follows it itself, so no provider gets it.
 Source: https://platform.openai.com/docs/api-reference/chat/create, https://platform.openai.com/docs/api-reference/embeddings/create,
-https://platform.openai.com/docs/api-reference/moderations/create
+https://platform.openai.com/docs/api-reference/moderations/create, https://openrouter.ai/docs/guides/routing/model-fallbacks
 """
 
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from typing import Any
 import orjson
 
 from llm_gateway.errors import InvalidRequest
+from llm_gateway.schemas.json_splice import remove_member
 
 _NUMBERS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _INTEGERS = ("n", "max_tokens", "max_completion_tokens", "top_logprobs")
 _MAXIMUM_N = 128
 _LONGEST_MODEL = 512
 """Long enough for an ARN of an inference profile."""
+MOST_MODELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class ModelRequest:
     include_usage: bool = False
     """Whether the caller asked for the usage chunk of a stream."""
     user: str | None = None
+    models: tuple[str, ...] = ()
+    """The names to try after `model`, in order; neither `body` nor `fields` has the member any more."""
 
 
 def read_chat_request(body: bytes) -> ModelRequest:
@@ -44,7 +49,8 @@ def read_chat_request(body: bytes) -> ModelRequest:
     _check_messages(fields.get("messages"))
     _check_numbers(fields)
     _typed(fields, "tools", list, "an array")
-    return ModelRequest(body, fields, _model(fields), stream, include_usage, _user(fields))
+    body, model, models = _models(body, fields)
+    return ModelRequest(body, fields, model, stream, include_usage, _user(fields), models)
 
 
 def read_embeddings_request(body: bytes) -> ModelRequest:
@@ -56,7 +62,8 @@ def read_embeddings_request(body: bytes) -> ModelRequest:
     dimensions = fields.get("dimensions")
     if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1):
         raise InvalidRequest("`dimensions` must be a positive integer.", param="dimensions")
-    return ModelRequest(body, fields, _model(fields), user=_user(fields))
+    body, model, models = _models(body, fields)
+    return ModelRequest(body, fields, model, user=_user(fields), models=models)
 
 
 def read_moderation_request(body: bytes) -> ModelRequest:
@@ -92,13 +99,32 @@ def _model(fields: Mapping[str, Any]) -> str | None:
     return model
 
 
-def check_model_name(model: str) -> None:
+def _models(body: bytes, fields: dict[str, Any]) -> tuple[bytes, str | None, tuple[str, ...]]:
+    """The body without `models`, the name to try first, and those after it. `fields` loses the member too."""
+    model = _model(fields)
+    if "models" not in fields:
+        return body, model, ()
+    given = fields.pop("models")
+    body = remove_member(body, "models")
+    if given is None:
+        return body, model, ()
+    if not isinstance(given, list) or len(given) > MOST_MODELS:
+        raise InvalidRequest(f"`models` must be an array of at most {MOST_MODELS} names.", param="models")
+    for index, name in enumerate(given):
+        if not isinstance(name, str):
+            raise InvalidRequest(f"`models[{index}]` must be a string.", param=f"models[{index}]")
+        check_model_name(name, f"models[{index}]")
+    names = dict.fromkeys([model, *given] if model else given)
+    return body, next(iter(names), None), tuple(names)[1:]
+
+
+def check_model_name(model: str, param: str = "model") -> None:
     """Raises `InvalidRequest` for what can be no model's name, and would do harm in headers and logs."""
     if not model.strip():
-        raise InvalidRequest("`model` must not be empty.", param="model")
+        raise InvalidRequest(f"`{param}` must not be empty.", param=param)
     if len(model) > _LONGEST_MODEL or not model.isprintable():
         raise InvalidRequest(
-            f"`model` must be at most {_LONGEST_MODEL} characters, without control characters.", param="model"
+            f"`{param}` must be at most {_LONGEST_MODEL} characters, without control characters.", param=param
         )
 
 

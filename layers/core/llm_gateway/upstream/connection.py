@@ -116,6 +116,9 @@ class Connection(asyncio.BufferedProtocol):
             self._finish(reusable=self._keep_alive and broken is None)
         elif response.error is not None:
             self._fail(response.error)
+        elif broken is not None and self.exchanges > 1 and not (response.head_came or self._head_count):
+            # Most likely what the last answer's length did not count, and not the first bytes of this one.
+            self._fail(NeverAnswered(f"{self.host} sent something that is not HTTP on a kept connection: {broken}"))
         elif broken is not None:
             self._fail(UpstreamMalformed(f"{self.host} sent something that is not HTTP: {broken}"))
         elif response.unread > HIGH_WATER and not self._paused and self._transport is not None:

@@ -27,10 +27,11 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from llm_gateway.domain.ports import HttpRequest
-from llm_gateway.errors import UpstreamCut, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
+from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
 from llm_gateway.upstream import echo_chat
 from llm_gateway.upstream.echo_chat import Answer, Envelope, Refused
 from llm_gateway.upstream.echo_embeddings import embeddings
+from llm_gateway.upstream.endable import EndablePieces
 
 MODELS = (
     "echo",
@@ -57,7 +58,7 @@ class EchoResponse:
     def __init__(self, status: int, headers: Mapping[str, str], pieces: AsyncGenerator[bytes, None]) -> None:
         self.status = status
         self.headers = headers
-        self._pieces = pieces
+        self._pieces = EndablePieces(pieces)
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._pieces
@@ -71,8 +72,11 @@ class EchoResponse:
                 raise UpstreamMalformed(f"echo sent more than {limit} bytes")
         return bytes(body)
 
+    def end(self, error: UpstreamError) -> None:
+        self._pieces.end(error)
+
     async def close(self) -> None:
-        await self._pieces.aclose()
+        await self._pieces.close()
 
 
 class EchoClient:

@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from llm_gateway.domain.ports import HttpRequest
-from llm_gateway.errors import UpstreamCut, UpstreamTimeout, UpstreamUnreachable
+from llm_gateway.errors import UpstreamConnectTimeout, UpstreamCut, UpstreamUnreachable
 from llm_gateway.upstream.connection import Connection, NeverAnswered
 from llm_gateway.upstream.response import Limits, Response
 
@@ -26,6 +26,9 @@ IDLE_S = 55.0
 """How long an unused connection is kept: below the 60 s and more of load balancers; a `keep-alive` hint shortens it."""
 READ_SIZE = 64 * 1024
 """Bytes that are taken from a socket at once."""
+STALE_S = 2.0
+"""How soon after a request a kept connection must die to have been dead before it. Later the peer has had the request,
+and has likely worked on it."""
 _KEEPALIVE_AFTER_S = 45
 """TCP probes: a NAT gateway forgets a silent connection after 350 s, and a model may think longer than that."""
 _FRAMING = frozenset(("content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "expect"))
@@ -165,29 +168,32 @@ class NetworkClient:
         target = parse_target(request.url)
         head = encode_head(request.method, target, request.headers, len(request.body))
         origin = self._origin(target)
-        response = await self._attempt(request, target, origin, head, may_retry=True)
+        due = asyncio.get_running_loop().time() + request.first_byte_s
+        response = await self._attempt(request, target, origin, head, due, may_retry=True)
         if response is None:
             if request.renew is not None:
                 request = request.renew()
                 head = encode_head(request.method, target, request.headers, len(request.body))
-            response = await self._attempt(request, target, origin, head, may_retry=False)
+            response = await self._attempt(request, target, origin, head, due, may_retry=False)
         if response is None:
             raise RuntimeError("an attempt that may not be repeated asked to be")
         return response
 
     async def _attempt(
-        self, request: HttpRequest, target: Target, origin: Origin, head: bytes, *, may_retry: bool
+        self, request: HttpRequest, target: Target, origin: Origin, head: bytes, due: float, *, may_retry: bool
     ) -> Response | None:
-        """None where a connection from the pool turned out stale."""
-        await self._take_slot(origin, target, request.connect_s)
+        """None where a connection from the pool turned out stale. `due` is the loop's time: of the response's head."""
+        loop = asyncio.get_running_loop()
+        await self._take_slot(origin, target, min(request.connect_s, due - loop.time()))
         try:
             connection = origin.take() if may_retry else None
             if connection is None:
-                connection = await self._connect(target, request.connect_s)
+                connection = await self._connect(target, min(request.connect_s, due - loop.time()))
         except BaseException:  # Cancelled or failed: the slot was for the connection that is not there.
             origin.slots.release()
             raise
-        limits = Limits(request.first_byte_s, request.idle_s)
+        sent = loop.time()
+        limits = Limits(request.first_byte_s, request.idle_s, due)
         head_only = request.method == "HEAD"
         origin.busy.add(connection)
         on_free = partial(origin.free, connection)
@@ -195,7 +201,7 @@ class NetworkClient:
         try:
             await response.wait_head()
         except NeverAnswered:
-            if may_retry and connection.exchanges > 1:
+            if may_retry and connection.exchanges > 1 and loop.time() - sent < STALE_S:
                 return None
             raise
         except BaseException:  # Whatever ends the wait, cancellation first of all, ends the exchange.
@@ -213,7 +219,7 @@ class NetworkClient:
                 await origin.slots.acquire()
         except TimeoutError as error:
             message = f"all {self._max_connections} connections to {target.host} stayed busy for {connect_s:g} s"
-            raise UpstreamTimeout(message) from error
+            raise UpstreamConnectTimeout(message) from error
 
     async def _connect(self, target: Target, connect_s: float) -> Connection:
         loop = asyncio.get_running_loop()
@@ -230,7 +236,7 @@ class NetworkClient:
                     happy_eyeballs_delay=0.25,
                 )
         except TimeoutError as error:
-            raise UpstreamTimeout(f"no connection to {target.host} within {connect_s:g} s") from error
+            raise UpstreamConnectTimeout(f"no connection to {target.host} within {connect_s:g} s") from error
         except (OSError, UnicodeError) as error:
             raise UpstreamUnreachable(f"no connection to {target.host}: {describe(error)}") from error
         keep_probing(transport)

@@ -39,13 +39,14 @@ OnFree = Callable[[bool], None]
 
 
 class Limits:
-    """How long a response may keep its reader waiting, in seconds."""
+    """How long a response may keep its reader waiting, in seconds. `head_due` is the loop's time."""
 
-    __slots__ = ("first_byte_s", "idle_s")
+    __slots__ = ("first_byte_s", "head_due", "idle_s")
 
-    def __init__(self, first_byte_s: float, idle_s: float) -> None:
+    def __init__(self, first_byte_s: float, idle_s: float, head_due: float) -> None:
         self.first_byte_s = first_byte_s
         self.idle_s = idle_s
+        self.head_due = head_due
 
 
 class Response:
@@ -79,7 +80,7 @@ class Response:
         self._inflater: Inflater | None = None
         self._inflated: Iterator[bytes] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._due = loop.time() + limits.first_byte_s
+        self._due = limits.head_due
         self._timer: asyncio.TimerHandle | None = loop.call_at(self._due, self._on_timer)
 
     # -- the consumer's side: domain.ports.HttpResponse ----------------------------------------------------------
@@ -159,6 +160,11 @@ class Response:
             self._connection.drop()
         self.wake()
 
+    def end(self, error: UpstreamError) -> None:
+        """See `domain.ports.HttpResponse.end`."""
+        if self._on_free is not None and not self._closed:
+            self._connection.end(error)
+
     def _take(self) -> bytes:
         pieces = self._pieces
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -226,8 +232,8 @@ class Response:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._waiter is None:
-            return  # The consumer is busy with what it has; its next wait sets the clock.
+        if self._waiter is None or self._waiter.done():
+            return  # The consumer is busy with what it has, or has just got; its next wait sets the clock.
         if self._loop.time() < self._due:
             self._arm()
         elif self.head_came:

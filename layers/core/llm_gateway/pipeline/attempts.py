@@ -1,0 +1,152 @@
+"""Which deployment a request is tried at next, after how long, and what its caller is told when none is left.
+
+The rules are pure (`routing.candidates`, `routing.retries`, `routing.circuits`); this keeps one request's account of
+what has been tried, and waits.
+"""
+
+from collections.abc import Callable, Sequence
+
+from llm_gateway.errors import GatewayError, InvalidRequest
+from llm_gateway.pipeline.clock import Clock
+from llm_gateway.pipeline.leg import Leg
+from llm_gateway.routing.candidates import Candidate, ordered
+from llm_gateway.routing.circuits import Circuits
+from llm_gateway.routing.faults import fault_of
+from llm_gateway.routing.retries import Chain, Decision, decide
+from llm_gateway.routing.route import Group, Route
+
+MakeLeg = Callable[[Candidate], Leg | None]
+"""None where the deployment cannot serve; raises `InvalidRequest` for a request that its wire cannot carry."""
+
+SHORTEST_TRY_S = 1.0
+"""With less time than that left, nothing new is begun."""
+MOST_LEGS = 12
+"""Of one request, whatever is configured."""
+
+
+class Attempts:
+    """One request's way through its candidates. `deadline` is a reading of the clock: nothing begins close to it."""
+
+    def __init__(self, route: Route, circuits: Circuits, clock: Clock, deadline: float) -> None:
+        self._route = route
+        self._circuits = circuits
+        self._clock = clock
+        self.deadline = deadline
+        self._seen: set[str] = set()
+        self._waiting: list[Candidate] = []
+        self._chain: Chain = "general"
+        self._tries: dict[str, int] = {}
+        self._legs = 0
+        self._entered: Candidate | None = None
+        """Whose circuit waits to hear how it went."""
+        self._told: GatewayError | None = None
+        self._waiting = self._candidates(route.groups)
+
+    def first(self, make: MakeLeg) -> Leg:
+        """The leg that is tried first. Raises `InvalidRequest` where no candidate's wire can carry the request."""
+        leg, refusal = self._next(make)
+        if leg is not None:
+            return leg
+        assert refusal is not None, "a route has a deployment"
+        raise refusal
+
+    def begins(self, leg: Leg) -> None:
+        """Says that the leg is about to be sent, and sets the time it has until its first byte."""
+        name = leg.deployment.name
+        self._tries[name] = self._tries.get(name, 0) + 1
+        self._legs += 1
+        self._entered = leg.candidate
+        self._circuits.try_enter(name)
+        leg.sent_at = self._clock.now()
+        leg.total_s = min(leg.timeouts.total_s, max(0.0, self.deadline - leg.sent_at))
+        leg.within_s = min(leg.timeouts.first_token_s, leg.total_s)
+
+    def succeeded(self, leg: Leg) -> None:
+        """The deployment has answered, or begun to."""
+        if self._entered is leg.candidate:
+            self._entered = None
+        self._circuits.succeeded(leg.deployment.name, self._clock.now() - leg.begun_at)
+
+    async def after(self, leg: Leg, error: GatewayError, make: MakeLeg) -> Leg | None:
+        """The next leg, when it is time for it; None where nothing more is to be tried."""
+        self._remember(error)
+        decision = self._decision(leg, error)
+        if decision.kind == "stop":
+            return None
+        if decision.kind == "again" and (again := make(leg.candidate)) is not None:
+            await self._clock.sleep(decision.wait_s)
+            return again
+        if decision.chain != "general":  # which means: on, wherever it is
+            self._chain = decision.chain
+            groups = self._route.context_groups if decision.chain == "context" else self._route.content_groups
+            self._waiting = self._candidates(groups)
+        return self._next(make)[0]
+
+    def pass_over(self, make: MakeLeg) -> Leg | None:
+        """The candidate after one that is at a limit of its own, which was never called."""
+        return self._next(make)[0]
+
+    @property
+    def told(self) -> GatewayError:
+        """What the caller is told in the end."""
+        assert self._told is not None
+        return self._told
+
+    def close(self) -> None:
+        """Gives back what a leg has taken of its circuit that never heard of an end."""
+        if self._entered is not None:
+            self._circuits.left(self._entered.deployment.name)
+            self._entered = None
+
+    def _decision(self, leg: Leg, error: GatewayError) -> Decision:
+        name = leg.deployment.name
+        fault = fault_of(error)
+        self._entered = None
+        if fault.kind == "denied" and leg.key is not None and leg.key.source in ("team", "given"):
+            self._circuits.left(name)  # somebody's own key is nobody else's trouble
+        else:
+            self._circuits.failed(name, fault, self._clock.now() - leg.begun_at)
+        left_s = self.deadline - self._clock.now() - SHORTEST_TRY_S
+        if self._legs >= MOST_LEGS:
+            return Decision("stop")
+        return decide(
+            fault,
+            tries_here=self._tries.get(name, 0),
+            retries=leg.candidate.group.retries,
+            others_left=bool(self._waiting),
+            left_s=left_s,
+            random=self._clock.random,
+            context_left=self._chain == "general" and bool(self._candidates(self._route.context_groups)),
+            content_left=self._chain == "general" and bool(self._candidates(self._route.content_groups)),
+        )
+
+    def _remember(self, error: GatewayError) -> None:
+        """The first refusal stands: it is about what was asked for. But a deployment of ours without a key, or one
+        that does not have the model, says nothing about the request, and gives way to whatever else went wrong."""
+        denied = self._told is not None and fault_of(self._told).kind == "denied"
+        if self._told is None or (denied and fault_of(error).kind != "denied"):
+            self._told = error
+
+    def _next(self, make: MakeLeg) -> tuple[Leg | None, InvalidRequest | None]:
+        """The next candidate that can serve, and why the first that cannot carry the request does not."""
+        refusal = None
+        while self._waiting:
+            candidate = self._pop()
+            try:
+                leg = make(candidate)
+            except InvalidRequest as error:
+                refusal = refusal or error
+                continue
+            if leg is not None:
+                return leg, refusal
+        return None, refusal
+
+    def _pop(self) -> Candidate:
+        """The first whose circuit is not open, for that may have changed since they were put in order; or the first."""
+        free = (at for at, each in enumerate(self._waiting) if not self._circuits.open(each.deployment.name))
+        candidate = self._waiting.pop(next(free, 0))
+        self._seen.add(candidate.deployment.name)
+        return candidate
+
+    def _candidates(self, groups: Sequence[Group]) -> list[Candidate]:
+        return list(ordered(groups, self._clock.random, self._circuits, self._seen))

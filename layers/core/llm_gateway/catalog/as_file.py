@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from llm_gateway.catalog.schema import 
 from llm_gateway.catalog.schema_values import TomlFloat
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import Kind, RegistryEntry

@@ -149,7 +149,8 @@ EXPLAIN = {
     **CHAT,
     "summary": "Explain where a chat completion would go",
     "description": "Every deployment that the request may come to, in the order in which they would be tried, why, "
-    "and by which numbers; those that are left out, and why; and its limits as they are now. Nothing is called or written.",
+    "and by which numbers; those that are left out, and why; and its limits as they are now. Nothing is called, "
+    "written or held.",
     "parameters": [
         _TAG,
         _QUEUE,

@@ -137,8 +137,8 @@ class Attempts:
     def tell_circuit(self, leg: Leg, error: GatewayError) -> Fault:
         name, fault = leg.deployment.name, fault_of(error)
         self._entered.discard(leg)
-        if fault.kind == "denied" and leg.key is not None and leg.key.source in ("team", "given"):
-            self._circuits.left(name)  # somebody's own key is nobody else's trouble
+        if _is_the_callers(leg, fault):
+            self._circuits.left(name)
         else:
             self._circuits.failed(name, fault, self._clock.now() - leg.begun_at)
         return fault
@@ -188,3 +188,10 @@ class Attempts:
 
     def _of_chain(self, chain: Chain) -> list[Candidate]:
         return [each.candidate for each in self._planned(chain=chain, tried=self._seen).candidates]
+
+
+def _is_the_callers(leg: Leg, fault: Fault) -> bool:
+    """Whether a failure is nobody else's trouble: that of somebody's own key, or of who had less time than there is."""
+    if fault.kind in ("denied", "limited"):
+        return leg.key is not None and leg.key.source in ("team", "given")
+    return fault.kind == "silent" and leg.within_s < min(leg.timeouts.first_token_s, leg.timeouts.total_s)

@@ -29,8 +29,12 @@ async def hedged(
     try:
         await asyncio.wait(calls, timeout=after_s)
         if after_s is not None and not _done(calls) and (second := await _second(journey, hedging, alias)) is not None:
-            journey.begin(second)
-            calls[asyncio.ensure_future(journey.called(second, mode))] = second
+            if _done(calls):  # while room was made for it
+                journey.attempts.put_back(second)
+                hedging.give_back(alias)
+            else:
+                journey.begin(second)
+                calls[asyncio.ensure_future(journey.called(second, mode))] = second
         winner, error = await _first_answer(journey, calls)
     finally:
         for call in calls:

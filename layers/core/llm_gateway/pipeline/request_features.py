@@ -1,7 +1,6 @@
 """What routing is told of a request: the same when it is sent and when it is explained."""
 
 from collections.abc import Mapping
-from collections.abc import Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any

@@ -5,7 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -45,7 +45,7 @@ class Held:
         upstream.script("slow", self._stream)
         self._app = app
 
-    async def __aenter__(self) -> "Held":
+    async def __aenter__(self) -> Self:
         self._client = httpx.AsyncClient(timeout=30)
         request = self._client.build_request(
             "POST",
@@ -78,6 +78,7 @@ async def post(app: GatewayApp, headers: Mapping[str, str] | None = None, **fiel
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_waits_for_its_place_and_says_how_long(upstream: OpenAIUpstream, *, stream: bool) -> None:
+    upstream.script("x", ChatStream() if stream else chat())
     with app_of(upstream) as app:
         async with Held(upstream, app) as held:
             waiting = asyncio.ensure_future(post(app, {"x-gateway-queue": "20"}, stream=stream))

@@ -47,7 +47,7 @@ limits = { rpm = 5 }
         ("61", "keys.prod.queue_s: must be less than or equal to 60"),
         ("-1", "keys.prod.queue_s: must be greater than or equal to 0"),
         ("nan", "keys.prod.queue_s: must be a finite number"),
-        ('"soon"', "keys.prod.queue_s: must be a valid number"),
+        ('"soon"', "keys.prod.queue_s: must be a number"),
     ],
 )
 def test_it_is_a_number_of_seconds_up_to_a_minute(value: str, fault: str) -> None:

@@ -145,7 +145,7 @@ class Holds:
         return Decimal(0) if self._admitted is None else self._admitted.record.reserved_usd or Decimal(0)
 
     def _at(self, leg: Leg) -> RequestRecord:
-        return replace(self._record, provider=leg.provider.name, routed_model=leg.deployment.model)
+        return self._record.at(leg.provider.name, leg.deployment.model)
 
     def _place_in_line(self, limited: Sequence[Limited]) -> Place | None:
         alias = self._catalog.aliases.get(self._record.requested_model)

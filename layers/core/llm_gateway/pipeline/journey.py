@@ -3,7 +3,6 @@
 Who comes next, and when, is `attempts`'; what one call brings is `provider_call`'s; what the limits hold is `holds`'.
 """
 
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -72,7 +71,7 @@ class Journey:
 
     def price(self, leg: Leg, usage: Usage, answered: str | None) -> Cost:
         assert self.record is not None
-        record = replace(self.record, provider=leg.provider.name, routed_model=leg.deployment.model)
+        record = self.record.at(leg.provider.name, leg.deployment.model)
         return self._gateway.accounts.price(record, usage, answered, self._catalog)
 
     async def open(self) -> Leg:
@@ -196,7 +195,7 @@ class Journey:
         assert self.record is not None
         self._outcome.legs.remove(leg)
         self._outcome.legs.append(leg)
-        self.record = replace(self.record, provider=leg.provider.name, routed_model=leg.deployment.model)
+        self.record = self.record.at(leg.provider.name, leg.deployment.model)
 
     def recovering(self, mode: Recovery | None, leg: Leg) -> RecoveringStream:
         return RecoveringStream(

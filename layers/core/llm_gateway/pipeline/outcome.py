@@ -36,16 +36,12 @@ class Outcome:
         first, last = self.first_content_at, self.leg
         error_code = self._error_code()
         usage, cost, attempts = self._summed(error_code, ended, price)
-        if last is not None:
-            record = replace(
-                record,
-                provider=last.provider.name,
-                routed_model=last.deployment.model,
-                answered_model=last.model,
-                finish_reason=last.reason,
-            )
         return replace(
             record,
+            provider=record.provider if last is None else last.provider.name,
+            routed_model=record.routed_model if last is None else last.deployment.model,
+            answered_model=None if last is None else last.model,
+            finish_reason=None if last is None else last.reason,
             status="failed" if self.error else "settled",
             latency_ms=milliseconds(ended - self.began),
             http_status=self._http_status(),

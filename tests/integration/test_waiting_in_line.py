@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -163,7 +164,8 @@ async def test_who_leaves_is_out_of_the_line_and_nobody_is_called_for_them(upstr
             ended = await asyncio.to_thread(app.record, gone.request_id, seconds=1.0)
             await held.release()
             answer = await post(app, {"x-gateway-queue": "5"})
-    assert (ended.error_code, ended.cost_usd) == ("client_disconnected", 0)
+    assert ended.error_code == "client_disconnected"
+    assert ended.cost_usd == Decimal(0)
     assert answer.status_code == 200
     assert len(upstream.requests) == 2
 

@@ -222,15 +222,18 @@ class Admission:
 
         return await self._until_it_fits(attempt, ask, bound, policies, patient=patient)
 
-    async def settle(self, record: RequestRecord, admitted: Admitted, accounts: Accounts) -> RequestRecord:
+    async def settle(
+        self, record: RequestRecord, admitted: Admitted, accounts: Accounts, *, counted: bool = False
+    ) -> RequestRecord:
         """Settles the record, which is the truth, then what it held. The record as it was written.
 
         Under a hard budget an estimate is never more than what was reserved, which is certain; and an answer that
-        nobody could read to its end, though the provider may have written it, costs all of it.
+        nobody could read to its end, though the provider may have written it, costs all of it. `counted` says that the
+        last answer was read to its end, whatever had to be estimated of those before it.
         """
         reserved = admitted.record.reserved_usd
         if record.usage.estimated and reserved:
-            unread = record.error_code in _UNREAD
+            unread = record.error_code in _UNREAD and not counted
             if unread or (record.cost_usd is not None and record.cost_usd > reserved):
                 record = replace(record, cost_usd=reserved)
         record = await self._reservations.complete(record, admitted.reservation)

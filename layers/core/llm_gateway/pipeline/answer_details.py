@@ -11,6 +11,7 @@ from llm_gateway.pipeline.leg import Leg, code_of
 from llm_gateway.schemas.json_splice import add_member, set_member
 
 _LONGEST_ROUTE: Final = 1024
+_LONGEST_CODE: Final = 64
 STREAM_HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -55,7 +56,10 @@ def _what_came(leg: Leg) -> str:
     if leg.error is None:
         return ""
     refused = leg.attempts[-1].status if leg.status is None and leg.attempts else None
-    return f"={refused or _header_text(code_of(leg.error) or 'error')}"
+    if refused is not None:
+        return f"={refused}"
+    code = code_of(leg.error) or "error"  # perhaps a provider's own word, in a stream that had begun
+    return "=" + _header_text(code[:_LONGEST_CODE]).replace(";", "%3B")
 
 
 def with_details(body: bytes, provider: str, latency_ms: int, cost: str | None) -> bytes:

@@ -69,6 +69,7 @@ class Attempts:
         self._tries[name] = self._tries.get(name, 0) + 1
         self._legs += 1
         self._entered.add(leg)
+        leg.probe = self._circuits.state(name).state != "closed"
         self._circuits.try_enter(name)
         self._circuits.begin(name)
         leg.sent_at = self._clock.now()
@@ -150,7 +151,8 @@ class Attempts:
         return decide(
             fault,
             tries_here=self._tries.get(leg.deployment.name, 0),
-            retries=leg.candidate.group.retries,
+            # A deployment that has just shown that it is still down is not asked again while others serve.
+            retries=0 if leg.probe and self._waiting else leg.candidate.group.retries,
             others_left=bool(self._waiting),
             left_s=left_s,
             random=self._clock.random,

@@ -188,7 +188,7 @@ class Exchange:
         opened = await journey.holds.record()
         record = self.outcome.final_record(opened, ended, journey.price)
         with self._gateway.tracer.segment("ledger"):
-            self._written = await journey.holds.settle(record)
+            self._written = await journey.holds.settle(record, counted=self.outcome.counted)
         self._gateway.report(self._written, self.overhead_s)
 
     async def _answer(self) -> Answer:
@@ -204,7 +204,7 @@ class Exchange:
         route = await self._route(request)
         features = gateway.features_of(call, self._key, request, route, self._catalog)
         journey = self._journey = Journey(
-            gateway, call, self._key, self._catalog, request, route, features, self.outcome
+            gateway, call, self._key, self._catalog, request, route, features, self.outcome, self._unwanted
         )
         leg = await journey.open()
         self._begin_shadow(journey)
@@ -227,6 +227,10 @@ class Exchange:
                 "routed", request_id=call.request_id, model=route.requested, to=f"{first.provider}:{first.model}"
             )
         return route
+
+    def _unwanted(self) -> bool:
+        """The caller has gone, and nobody will ask for the answer again."""
+        return self.outcome.gone and not (self._run is not None and self._run.held)
 
     def _begin_shadow(self, journey: Journey) -> None:
         if (candidate := journey.attempts.plan.shadow) is None:

@@ -3,6 +3,7 @@
 Who comes next, and when, is `attempts`'; what one call brings is `provider_call`'s; what the limits hold is `holds`'.
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,7 +48,9 @@ class Journey:
         route: Route,
         features: Features,
         outcome: Outcome,
+        unwanted: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`unwanted` says whether nobody waits for an answer any more: what is under way is read, nothing is begun."""
         self._gateway = gateway
         self._call = call
         self._key = key
@@ -56,6 +59,7 @@ class Journey:
         self.request = request
         """As the limits have changed it."""
         self._outcome = outcome
+        self.unwanted = unwanted
         ends = min(call.started + route.timeouts.total_s, call.deadline)
         first_byte_ends = min(ends, call.started + LONGEST_FIRST_BYTE_S)
         self._planned = partial(plan, route, features, gateway.circuits, self._expected_usd(features))
@@ -144,8 +148,10 @@ class Journey:
     async def next_leg(self, leg: Leg, error: GatewayError, make: MakeLeg) -> Leg:
         """The leg that comes after one that failed, in its time and with room in every limit."""
         await self.fail(leg, error)
+        if self.unwanted():
+            raise error
         following = await self.attempts.after(leg, error, make)
-        while following is not None:
+        while following is not None and not self.unwanted():
             try:
                 return await self.widened(following, self._spent())
             except (DeploymentLimited, InvalidRequest):

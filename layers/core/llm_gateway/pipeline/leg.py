@@ -61,6 +61,8 @@ class Leg:
     decoded: DecodedAnswer | None = None
     """The answer, where it is not a stream."""
     error: GatewayError | None = None
+    probe: bool = False
+    """It tries a deployment whose circuit was open."""
     given_up: bool = False
     """Another leg was faster."""
     over: bool = False
@@ -157,7 +159,7 @@ class Leg:
         counted = self.counted if translator is None else translator.usage
         if counted is not None:
             return self.in_tier(self._as_final(counted, unfinished=gone or error is not None))
-        begun = translator is not None and translator.started
+        begun = translator is not None and (translator.started or translator.contents > 0)
         if self.sent_at is None or (error is not None and not begun and not self._may_have_begun(error)):
             return Usage()
         return self.in_tier(estimate(self.request.fields, translator.text() if translator is not None else ""))

@@ -400,7 +400,7 @@ def test_parallel_requests_are_never_more_and_room_is_not_left_lying(
         (None, {}, 7, 7),
         (None, {TEAM: 3.0}, 7, 3),
         (None, {KEY: 0.0, TEAM: 3.0}, 7, 0),
-        (12, {KEY: 1.0}, 7, 12),
+        (12, {KEY: 1.0}, 7, 1),
         (0, {KEY: 1.0}, 7, 0),
     ],
 )

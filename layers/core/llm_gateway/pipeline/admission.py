@@ -295,9 +295,14 @@ class Admission:
 
 
 def queue_s(limited: Sequence[Limited], asked_s: float | None, alias_s: float | None) -> float:
-    """How long a request waits in line: as its caller asks, or else its scopes, or its alias; 0 where nobody does."""
-    wishes = (asked_s, *(each.policy.queue_s for each in limited), alias_s)
-    return next((wish for wish in wishes if wish is not None), 0.0)
+    """How long a request waits in line: as its caller asks, at most what its scopes say, or else its alias.
+
+    Where neither says anything the caller's word counts; 0 where nobody asks.
+    """
+    configured = next((each.policy.queue_s for each in limited if each.policy.queue_s is not None), alias_s)
+    if asked_s is None or configured is None:
+        return asked_s or configured or 0.0
+    return min(asked_s, configured)
 
 
 def with_members(request: ModelRequest, members: Mapping[str, Any]) -> ModelRequest:

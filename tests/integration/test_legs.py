@@ -65,7 +65,9 @@ def app(up: OpenAIUpstream) -> Iterator[GatewayApp]:
 
 def ask(app: GatewayApp, model: str, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
     body = {"model": model, "messages": HELLO, "max_tokens": 100, **more}
-    return httpx.post(f"{app.base_url}/chat/completions", json=body, headers={**app.auth, **(headers or {})}, timeout=20)
+    return httpx.post(
+        f"{app.base_url}/chat/completions", json=body, headers={**app.auth, **(headers or {})}, timeout=20
+    )
 
 
 @contextlib.contextmanager
@@ -120,7 +122,9 @@ def test_a_body_that_says_it_is_not_finished_is_no_answer(app: GatewayApp, up: O
     answer = ask(app, "pair")
     assert answer.json()["choices"][0]["message"]["content"] == "whole"
     first = app.record(answer.headers["x-request-id"]).attempts[0]
-    assert (first.error, first.input_tokens, first.output_tokens) == ("upstream_cut", 10, 5), "it was billed all the same"
+    assert (first.error, first.input_tokens, first.output_tokens) == ("upstream_cut", 10, 5), (
+        "it was billed all the same"
+    )
 
 
 @pytest.mark.parametrize("name", ["retry-after", "retry-after-ms"])

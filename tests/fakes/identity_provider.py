@@ -114,9 +114,6 @@ class IdentityProvider:
         found = self.answer(request.url)
         return _Answer(404, b"") if found is None else _Answer(200, json.dumps(found).encode())
 
-    def end(self, error: UpstreamError) -> None:
-        """All has come."""
-
     async def close(self) -> None:
         """There is nothing to close."""
 
@@ -161,6 +158,9 @@ class _Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self.body
+
+    def end(self, error: UpstreamError) -> None:
+        """All has come."""
 
     async def close(self) -> None:
         """There is nothing to close."""

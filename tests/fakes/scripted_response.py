@@ -25,7 +25,11 @@ class ScriptedResponse:
         self._came: asyncio.Queue[Coming] = asyncio.Queue()
         self._over = False
         now = self._loop.time()
-        self._timers = [self._loop.call_at(now + after, self._come, each) for after, each in script]
+        # One timer a moment: timers of one and the same are carried out in any order.
+        moments: dict[float, list[Coming]] = {}
+        for after, each in script:
+            moments.setdefault(after, []).append(each)
+        self._timers = [self._loop.call_at(now + after, self._come_all, each) for after, each in moments.items()]
 
     @property
     def unread(self) -> int:
@@ -55,6 +59,11 @@ class ScriptedResponse:
             if isinstance(came, UpstreamError):
                 raise came
             yield came
+
+    def _come_all(self, together: Sequence[Coming]) -> None:
+        for each in together:
+            if not self._over:
+                self._come(each)
 
     def _come(self, each: Coming) -> None:
         self._came.put_nowait(each)

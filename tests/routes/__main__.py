@@ -1,6 +1,7 @@
 """`make routes`: 10,000 requests over four providers that drift, fail and change their prices, by every strategy.
 
-It takes no time but the processor's, calls nobody, and prints the same for the same seed.
+It takes no time but the processor's, calls nobody, and prints the same for the same seed. Exit code 1 where anything
+that docs/routing.md says of it does not hold.
 """
 
 import argparse
@@ -12,12 +13,13 @@ from rich.console import Console
 
 from llm_gateway.domain.strategies import Hedge, Strategy
 from tests.routes.choosers import BASELINES, STRATEGIES, Baseline, way
+from tests.routes.claims import Played, broken_claims
 from tests.routes.play import Play
 from tests.routes.report import Summary, hedging_table, strategies_table, summary
 from tests.routes.world import RATE, World, orders
 
 HEDGE = Hedge(percentile=0.95)
-HEDGED: tuple[Strategy, ...] = ("weighted", "lowest_latency", "lowest_cost", "sticky")
+HEDGED: tuple[Strategy, ...] = ("weighted", "priority", "lowest_latency", "lowest_cost", "sticky")
 
 
 def played(name: Strategy | Baseline, *, requests: int, seed: int, hedge: Hedge | None = None) -> Summary:
@@ -33,16 +35,21 @@ def main(words: Sequence[str]) -> int:
     asked = parser.parse_args(words)
     console, began = Console(width=max(Console().width, 140)), time.monotonic()
     with console.status("playing"):
-        off = {name: played(name, requests=asked.requests, seed=asked.seed) for name in (*BASELINES, *STRATEGIES)}
+        off: Played = {
+            name: played(name, requests=asked.requests, seed=asked.seed) for name in (*BASELINES, *STRATEGIES)
+        }
         on = {name: played(name, requests=asked.requests, seed=asked.seed, hedge=HEDGE) for name in HEDGED}
     console.print(strategies_table(list(off.values())))
     console.print(hedging_table([(off[name], on[name]) for name in HEDGED]))
-    minutes = asked.requests / RATE / 60
+    broken = broken_claims(off, on)
+    for claim in broken:
+        console.print(claim, style="red", markup=False, soft_wrap=True)
     console.print(
-        f"{asked.requests:,} requests in {minutes:.0f} minutes of virtual time, seed {asked.seed}; "
-        f"{time.monotonic() - began:.0f} s"
+        f"{asked.requests:,} requests in {asked.requests / RATE / 60:.0f} minutes of virtual time, seed {asked.seed}; "
+        f"{time.monotonic() - began:.0f} s; "
+        + (f"{len(broken)} claims do not hold" if broken else "what docs/routing.md says of it holds")
     )
-    return 0
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -153,9 +153,11 @@ class Play:
         sent, here, before_s = later
         if fault is not None:
             return (yield from self._answered(sent, here, order, got, before_s + passed_s))
-        if later is one:
-            self._hedging.took(here.name, before_s + passed_s, streamed=True)
-        self._circuits.left(here.name)
+        waited_s = before_s + passed_s
+        if later is one and self._hedging.given_up(here.name, waited_s, streamed=True):
+            self._circuits.failed(here.name, Fault("silent"), waited_s)
+        else:
+            self._circuits.left(here.name)
         self._end(here)
         got.cost += sent.prompt_cost
         got.given_up_whole += max(Decimal(0), sent.cost - sent.prompt_cost)

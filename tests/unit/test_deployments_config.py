@@ -65,6 +65,12 @@ def test_all_that_a_model_can_say() -> None:
     assert here.circuit == CircuitPolicy(3, 0.25, 2.5)
 
 
+def test_a_name_says_all_that_a_circuit_is_kept_for() -> None:
+    assert Deployment("bedrock", "m").name == "bedrock:m"
+    assert Deployment("bedrock", "m", 3, "eu-central-1", "second").name == "bedrock:m@eu-central-1#second"
+    assert Deployment("openai", "m", key="a").name == "openai:m#a"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

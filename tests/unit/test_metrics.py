@@ -11,7 +11,15 @@ import pytest
 
 from llm_gateway.domain.catalog import Alias, Catalog, Deployment, Price
 from llm_gateway.domain.usage import RequestRecord, Usage
-from llm_gateway.observability.metrics import METRICS, NAMESPACE, OTHER, RequestMetrics, configured_models
+from llm_gateway.observability.metrics import (
+    CIRCUIT_METRICS,
+    METRICS,
+    NAMESPACE,
+    OTHER,
+    CircuitMetrics,
+    RequestMetrics,
+    configured_models,
+)
 
 RECORD = RequestRecord(
     request_id="req_1",
@@ -138,3 +146,19 @@ def test_configured_models_are_those_an_operator_wrote_down() -> None:
         prices={"groq:llama": Price(input="1", output="2")},
     )
     assert configured_models(catalog) == {"corp:small-1", "openai:gpt-4.1-mini", "groq:llama"}
+
+
+def test_deployments_that_are_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of two regions counts as its model; what callers make up is one metric."""
+    deployments = (Deployment("corp", "small-1", region="eu"), Deployment("corp", "small-1", region="us"))
+    catalog = Catalog(providers={}, aliases={"fast": Alias("fast", deployments)})
+    metrics = CircuitMetrics("llm-gateway", lambda: catalog)
+    metrics.failing(["corp:small-1@eu", "corp:small-1@us", "openai:made-up", "openai:made-up-too"])
+    written = lines(capsys)
+    assert [(line["provider"], line["model"]) for line in written] == [("corp", "small-1"), ("openai", OTHER)]
+    for line in written:
+        assert {name: line[name] for name in CIRCUIT_METRICS} == {"CircuitOpen": [1.0]}
+        (directive,) = line["_aws"]["CloudWatchMetrics"]
+        assert directive["Namespace"] == NAMESPACE
+        assert directive["Dimensions"] == [list(one) for one in CIRCUIT_METRICS["CircuitOpen"].dimension_sets]
+        assert [one["Name"] for one in directive["Metrics"]] == list(CIRCUIT_METRICS)

@@ -92,6 +92,13 @@ def test_chains_have_groups_of_their_own() -> None:
     assert names(plan(route(group("fast", A)), ASKED, ALL_WELL, chain="content")) == []
 
 
+def test_each_request_draws_for_its_fallbacks_too() -> None:
+    weighted = Group("long", (A, B))
+    chained = route(group("fast", C), context_groups=(weighted,))
+    plans = (plan(chained, Features(f"req_{number}"), ALL_WELL, chain="context") for number in range(50))
+    assert {tuple(names(each)) for each in plans} == {("a", "b"), ("b", "a")}
+
+
 RULES = (
     Ruled(Condition(team="search"), group("small", B)),
     Ruled(Condition(user="ann"), group("corp:c", C)),

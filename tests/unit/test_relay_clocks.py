@@ -288,7 +288,7 @@ LIMITS = Timeouts(first_token_s=9.5, idle_s=5.25, total_s=30.125)
 
 def expected(story: Sequence[Step], end: str) -> tuple[str, float]:
     """How a stream ends and when, said once more and as plainly as can be."""
-    now, answered, started, whole_at, last = 0.0, False, False, None, 0.0
+    now, started, whole_at, last = 0.0, False, None, 0.0
     for gap, kind in [*story, (1, end)]:
         if whole_at is not None:
             due, outcome = whole_at + GRACE_S + 1e-3, "complete"  # a tie is the event's: it comes first
@@ -299,10 +299,9 @@ def expected(story: Sequence[Step], end: str) -> tuple[str, float]:
             return outcome, min(due, whole_at + GRACE_S) if whole_at is not None else due
         now += gap
         if kind == "done":
-            return ("complete" if answered else "failed"), now
+            return ("complete" if whole_at is not None else "failed"), now
         if kind in ("eof", "cut"):
             return ("complete" if whole_at is not None else "failed"), now
-        answered = answered or kind != "comment"
         if kind in ("word", "finish"):
             started, last = True, now
         if kind == "finish" and whole_at is None:

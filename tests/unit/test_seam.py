@@ -73,11 +73,24 @@ def test_an_answer_begun_anew_is_told_before_any_of_it_goes_out(lead: str, said:
 
 
 def test_only_as_much_is_held_back_as_is_needed_to_tell() -> None:
-    seam = Seam(LONG, echoes=False)
+    seam = Seam("The gateway for", echoes=False)
     assert seam.cut(" The", ended=False) is None
     assert seam.cut(" The gate", ended=False) is None
     assert seam.cut(" The gates", ended=False) == 0
-    assert Seam(LONG, echoes=False).cut(" And", ended=False) == 0
+    assert Seam("The gateway for", echoes=False).cut(" And", ended=False) == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+def test_a_model_may_speak_of_the_answer_before_it_begins_it_anew(size: int) -> None:
+    again = "Sure, here is the whole answer once more: " + LONG
+    with pytest.raises(UpstreamMalformed):
+        rest_of(LONG[:40], [again[at : at + size] for at in range(0, len(again), size)])
+
+
+def test_two_characters_tell_where_they_come_again_at_once() -> None:
+    with pytest.raises(UpstreamMalformed):
+        rest_of("w0", ["w0", " w1"])
+    assert rest_of("w0", [" w0", " w1"]) == " w0 w1"
 
 
 def test_few_words_that_come_again_are_no_sign() -> None:

@@ -139,8 +139,7 @@ async def test_who_has_seen_it_work_since_believes_nothing_else() -> None:
 
 
 @in_virtual_time
-async def test_a_try_that_hung_and_fails_late_closes_what_another_has_opened_since() -> None:
-    """And does not keep the others away for another ten seconds."""
+async def test_a_try_that_hung_and_fails_late_keeps_nobody_away() -> None:
     store = MemoryHealth()
     one, other = Process(store), Process(store, seed=1)
     await one.breaks()

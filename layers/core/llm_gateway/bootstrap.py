@@ -57,6 +57,7 @@ from llm_gateway.pipeline.readiness import Probe, Readiness, store_probes
 from llm_gateway.pipeline.repair import Repair
 from llm_gateway.pipeline.reservations import Reservations
 from llm_gateway.pipeline.shared_health import SharedHealth
+from llm_gateway.pipeline.waiting import Lines
 from llm_gateway.routing.circuits import Circuits
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
@@ -283,6 +284,7 @@ def assemble(
                 stores.ledger, stores.scopes, repair, log.budget_alert, log.scope_lost, queued=fallback.queued
             ),
             pricing,
+            lines=Lines(clock),
         ),
         idempotency=Idempotency(stores.answers, log.warn),
         report=_reports(settings, log, catalog),

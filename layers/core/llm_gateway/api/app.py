@@ -15,6 +15,7 @@ from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
 from llm_gateway.api.provider_status import add_provider_status
 from llm_gateway.api.readings import add_readings
+from llm_gateway.api.routing_explain import add_routing_explain
 from llm_gateway.api.usage_routes import UsageRoutes, add_usage
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
@@ -68,6 +69,7 @@ def create_app(
     add_data_plane(app, gateway, log)
     add_readings(app, gateway.auth, models, readiness)
     add_usage(app, usage)
+    add_routing_explain(app, gateway, log)
     add_provider_status(app, gateway.auth, status)
     app.add_exception_handler(GatewayError, render_gateway_error)
     app.add_exception_handler(HTTPException, render_http_exception)

@@ -15,6 +15,8 @@ EXPOSED = (
     "x-gateway-provider",
     "x-gateway-model",
     "x-gateway-attempts",
+    "x-gateway-route",
+    "x-gateway-queued-ms",
     "x-gateway-cost-usd",
     "x-gateway-warning",
     "x-gateway-overhead-ms",

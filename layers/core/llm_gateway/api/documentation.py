@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from llm_gateway.domain.catalog import Recovery
+from llm_gateway.pipeline.waiting import LONGEST_S
 from llm_gateway.schemas.openai_chat import MOST_MODELS
 
 _ENVELOPE = {
@@ -64,6 +65,13 @@ _RECOVERY = {
     "description": "What becomes of a stream that its provider cuts off.",
 }
 
+_QUEUE = {
+    "name": "x-gateway-queue",
+    "in": "header",
+    "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_S},
+    "description": "Seconds to wait in line where a limit by the minute, or of parallel requests, has no room.",
+}
+
 _MODELS = {
     "type": ["array", "null"],
     "maxItems": MOST_MODELS,
@@ -94,7 +102,7 @@ def _operation(summary: str, description: str, required: list[str], properties: 
     return {
         "summary": summary,
         "description": description,
-        "parameters": [_IDEMPOTENCY_KEY, _TAG, _TIMEOUT, _RECOVERY],
+        "parameters": [_IDEMPOTENCY_KEY, _TAG, _TIMEOUT, _RECOVERY, _QUEUE],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": _ERRORS,
         "security": KEY,
@@ -185,5 +193,26 @@ READY: dict[str, Any] = {
                 }
             },
         },
+    },
+}
+EXPLAIN = {
+    **CHAT,
+    "summary": "Explain where a chat completion would go",
+    "description": "Every deployment that the request may come to, in the order in which they would be tried, why, "
+    "and by which numbers; those that are left out, and why; and its limits as they are now. Nothing is called, "
+    "written or held.",
+    "parameters": [
+        _TAG,
+        _QUEUE,
+        {
+            "name": "request_id",
+            "in": "query",
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+            "description": "The id of a request whose draws are to be told again.",
+        },
+    ],
+    "responses": {
+        "200": {"description": "The plan", "content": {"application/json": {"schema": {"type": "object"}}}},
+        **_errors("400", "401", "403", "404", "413", "503"),
     },
 }

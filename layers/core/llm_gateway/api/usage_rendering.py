@@ -69,7 +69,7 @@ def render_record(record: RequestRecord, *, with_provider_cost: bool = False) ->
     `cost_usd` is an exact decimal string; where no price is known it is null, and `unpriced` is true. What the provider
     bills beneath a team's markup is for the operator alone: `with_provider_cost`.
     """
-    usage = record.usage
+    usage, several = record.usage, len(record.attempts) > 1
     shown: dict[str, Any] = {
         "request_id": record.request_id,
         "at": datetime.fromtimestamp(record.at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
@@ -104,8 +104,8 @@ def render_record(record: RequestRecord, *, with_provider_cost: bool = False) ->
                 "latency_ms": attempt.latency_ms,
                 "key_source": attempt.key_source,
                 "key_name": attempt.key_name,
-                "input_tokens": attempt.input_tokens,
-                "output_tokens": attempt.output_tokens,
+                "input_tokens": attempt.input_tokens if several else None,
+                "output_tokens": attempt.output_tokens if several else None,
                 "cost_usd": None if attempt.cost_usd is None else format_usd(attempt.cost_usd),
             }
             for attempt in record.attempts

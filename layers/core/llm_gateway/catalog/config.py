@@ -255,7 +255,7 @@ def _spending(table: SpendingTable) -> dict[str, Any]:
     document = _limits(table)
     if table.budgets:
         document["budget"] = [_document(budget) for budget in table.budgets]
-    wishes = {"on_ledger_outage", "without_max_tokens"}
+    wishes = {"on_ledger_outage", "without_max_tokens", "queue_s"}
     return {**document, **table.model_dump(mode="json", include=wishes, exclude_none=True)}
 
 

@@ -1,6 +1,7 @@
 """What scopes may do, from what the registry stores of organisation, teams, users, keys, models and deployments.
 
-Each of their documents may hold, beside what else it says, `shadow`, `on_ledger_outage`, `without_max_tokens` and
+Each of their documents may hold, beside what else it says, `shadow`, `on_ledger_outage`, `without_max_tokens`,
+`queue_s` and
 
     "limits": {"rpm": 600, "tpm": 200000, "parallel": 20}
     "budget": [{"usd": "50", "period": "month", "zone": "UTC", "hard": true, "alerts": ["0.8"]}]
@@ -9,6 +10,7 @@ A model's deployments have `limits` and `shadow` of their own.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 
 from llm_gateway.catalog.documents import Document
@@ -26,7 +28,7 @@ _NOTHING_IN_SHADOW = Policy(shadow=True)
 def read_policies(by_kind: Mapping[str, Mapping[str, Document]]) -> dict[str, Policy]:
     """The policies by `Scope.id`; a scope that nothing is said of has none. Raises `ConfigError`."""
     found = {
-        Scope(kind, name).id: _policy(document)
+        Scope(kind, name).id: _spending(document)
         for kind in _SPENDING
         for name, document in by_kind.get(kind, {}).items()
     }
@@ -55,6 +57,13 @@ def _add_deployment(found: dict[str, Policy], deployment: Document) -> None:
     scope = Scope("deployment", f"{canonical(deployment.need('provider', str))}:{deployment.need('model', str)}")
     if found.setdefault(scope.id, policy) != policy:
         raise deployment.fault(f"limits: {scope} has other limits elsewhere")
+
+
+def _spending(document: Document) -> Policy:
+    policy = _policy(document)
+    if "queue_s" not in document.fields:
+        return policy
+    return replace(policy, queue_s=document.number("queue_s") if document.fields["queue_s"] != 0 else 0.0)
 
 
 def _policy(document: Document) -> Policy:

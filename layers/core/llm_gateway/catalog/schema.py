@@ -232,6 +232,7 @@ class SpendingTable(LimitedTable):
     ) = None
     on_ledger_outage: OnOutage | None = None
     without_max_tokens: WithoutMaximum | None = None
+    queue_s: QueueSeconds | None = None
 
     @property
     def budgets(self) -> list[BudgetTable]:

@@ -19,7 +19,7 @@ from llm_gateway.dialects.openai_errors import decode_openai_error, error_inside
 from llm_gateway.dialects.openai_quirks import adapt
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.domain.catalog import Provider
-from llm_gateway.errors import UpstreamError, UpstreamMalformed
+from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.json_splice import (
     add_member,
     remove_member,
@@ -122,6 +122,9 @@ def _finish_reason(choices: list[dict[str, Any]]) -> str | None:
             raise inside
         if not isinstance(choice.get("message"), dict):
             raise UpstreamMalformed("A choice of the provider's answer has no message.")
+        if choice.get("finish_reason", "") is None:
+            # Some vendors have no reasons at all; one that has says null of what is not whole.
+            raise UpstreamCut("The provider's answer says that it is not finished.")
     reason = choices[0].get("finish_reason")
     return reason if isinstance(reason, str) else None
 

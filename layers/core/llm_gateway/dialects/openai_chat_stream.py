@@ -43,6 +43,8 @@ class OpenAIStream:
         self._failure: UpstreamError | None = None
         self._expected = choices
         self._any_choice = False
+        self._names_reasons = False
+        """Whether its choices have a finish reason at all, null until the last; some vendors' never do."""
         self._finished: set[int] = set()
         self._seen: list[bytes] = []
         self._seen_size = 0
@@ -74,7 +76,8 @@ class OpenAIStream:
             tail = self._feed_unterminated(rest)
         if self._done and not self._any_choice:
             raise UpstreamMalformed("The provider's stream ended without a single choice.")
-        if not self._done and not self.whole:
+        if not self.whole and (not self._done or self._names_reasons):
+            # A vendor that has reasons gives one to a whole answer: `[DONE]` alone may end one that was cut short.
             raise UpstreamCut("The provider's stream ended before the answer was complete.")
         return tail + _DONE_EVENT
 
@@ -115,6 +118,8 @@ class OpenAIStream:
                 return False
             if choice.get("finish_reason") or choice.get("index", 0).__class__ is not int:
                 return False
+            if not self._names_reasons and "finish_reason" in choice:
+                self._names_reasons = True
             if delta.get("content") or delta.get("tool_calls") or _has_content(delta):
                 self.contents += 1
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -160,7 +165,9 @@ class OpenAIStream:
             raise UpstreamFailed(str(chunk.get("message") or "The provider reported an error in its stream."))
         if self.model is None and isinstance(chunk.get("model"), str):
             self.model = chunk["model"] or None
-        choices = chunk.get("choices")
+        choices = chunk.get("choices", ())
+        if choices is None:
+            raise UpstreamMalformed("A chunk of the provider's stream has null where its choices belong.")
         for choice in choices if isinstance(choices, list) else ():
             self._read_choice(choice)
         self.service_tier = named_tier(chunk.get("service_tier")) or self.service_tier
@@ -178,6 +185,7 @@ class OpenAIStream:
         if not isinstance(index, int):
             raise UpstreamMalformed("A choice in the provider's stream has no whole number as its index.")
         self._any_choice = True
+        self._names_reasons = self._names_reasons or "finish_reason" in choice
         reason = choice.get("finish_reason")
         if reason == "error":
             raise UpstreamFailed("The provider ended its stream with an error.")

@@ -6,6 +6,7 @@ Sources: https://platform.openai.com/docs/guides/error-codes, https://openrouter
 """
 
 import email.utils
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ _BAD_KEY = re.compile(r"incorrect api key|api key not valid|API_KEY_INVALID", re
 https://github.com/continuedev/continue/issues/10778, https://ai.google.dev/gemini-api/docs/troubleshooting"""
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _LONGEST_MESSAGE = 2_000
+_LONGEST_WAIT_S = 7 * 86_400.0
 _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -108,26 +110,37 @@ def error_inside(answer: Mapping[str, Any]) -> UpstreamError | None:
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `retry-after-ms` or `retry-after` (seconds or an HTTP date); None where absent or not readable.
+    """Seconds from `retry-after-ms` or `retry-after` (seconds or an HTTP date), a week at most.
+
+    None where neither is there, or can be read.
 
     Source: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
-    if milliseconds := headers.get("retry-after-ms"):
-        try:
-            return max(0.0, float(milliseconds) / 1000)
-        except ValueError:
-            pass  # some vendors send words; the standard header may still say it
+    # Some vendors send words in one of them; the other may still say it.
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return _wait(milliseconds / 1000)
     value = headers.get("retry-after")
     if value is None:
         return None
+    if (seconds := _number(value)) is not None:
+        return _wait(seconds)
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+        return _wait(email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str | None) -> float | None:
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        number = math.nan if text is None else float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
+
+
+def _wait(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST_WAIT_S)
 
 
 def _until_reset(headers: Mapping[str, str]) -> float | None:

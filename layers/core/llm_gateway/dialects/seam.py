@@ -4,8 +4,11 @@ from llm_gateway.errors import UpstreamMalformed
 
 _TELLING = 24
 """So many characters of an answer do not come again by chance."""
-_LEAST = 12
-"""A shorter text is too little to know a repetition by."""
+_SOME = 12
+"""Fewer may: they tell only where they come again at once, in the midst of a word."""
+_LEAST = 2
+_PREFACE = 72
+"""Characters in front of a repetition, in which a model may say what it is about to do."""
 
 
 class Seam:
@@ -32,9 +35,14 @@ class Seam:
             if self._text.startswith(text) and not ended:
                 return None
         head = self._text[:_TELLING]
-        if len(head) >= _LEAST:
+        if len(head) == _TELLING:
+            if head in text:
+                raise _anew()
+            if not ended and len(text) < _PREFACE + _TELLING:
+                return None
+        elif len(head) >= _SOME or (len(head) >= _LEAST and not blank and not self._space):
             if text.startswith(head):
-                raise UpstreamMalformed("The model began the answer anew instead of going on with it.")
+                raise _anew()
             if head.startswith(text) and not ended:
                 return None
         return self._after_space(begun, 0, ended=ended)
@@ -47,3 +55,7 @@ class Seam:
         if same == len(rest) and same < len(self._space) and not ended:
             return None
         return at + same
+
+
+def _anew() -> UpstreamMalformed:
+    return UpstreamMalformed("The model began the answer anew instead of going on with it.")

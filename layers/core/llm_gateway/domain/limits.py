@@ -95,6 +95,8 @@ class Policy:
     """What a ledger that cannot be written means for a request; None leaves it to the next scope."""
     without_maximum: WithoutMaximum | None = None
     """What a hard budget makes of a request without `max_tokens`; None leaves it to the next scope."""
+    queue_s: float | None = None
+    """How long a request waits for room by the minute or beside others; None leaves it to the next scope."""
 
     @property
     def enforces(self) -> bool:

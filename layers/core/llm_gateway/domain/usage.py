@@ -1,7 +1,7 @@
 """What a provider counted, and the record of one request that is kept of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -130,3 +130,9 @@ class RequestRecord:
     latency_ms: int | None = None
     ttft_ms: int | None = None
     attempts: tuple[Attempt, ...] = ()
+
+    def at(self, provider: str, model: str) -> "RequestRecord":
+        """The same at another deployment."""
+        if (provider, model) == (self.provider, self.routed_model):
+            return self
+        return replace(self, provider=provider, routed_model=model)

@@ -70,6 +70,11 @@ class Accounts:
         except GatewayError as error:
             self._fallback.unopened(record, error)
 
+    def expected_usd(self, usage: Usage, deployment: Deployment, catalog: Catalog) -> Decimal | None:
+        """What the provider would bill for `usage` now; None where no price is known."""
+        provider = catalog.providers[deployment.provider]
+        return self._pricing.cost(usage, provider, deployment.model, catalog, self._now()).usd
+
     def price(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
         """What the team is charged: the provider's exact cost and the team's markup on it; `usd` is None where no
         price is known."""

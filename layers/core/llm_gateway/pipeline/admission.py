@@ -6,7 +6,7 @@ that does not fit under a hard budget costs a second one, with as many output to
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
@@ -17,8 +17,9 @@ import orjson
 from llm_gateway.dialects.dialect import Endpoint
 from llm_gateway.domain.catalog import Catalog, Deployment
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.domain.limits import Policy, Scope, ScopeKind
+from llm_gateway.domain.limits import Hold, Level, Policy, Scope, ScopeKind
 from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.errors import RateLimited
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.ask import Ask, BoundPricing, CostBound, ask_of, on_outage
 from llm_gateway.pipeline.rate_limits import (
@@ -26,11 +27,13 @@ from llm_gateway.pipeline.rate_limits import (
     of_deployment,
     over_limits,
     rate_headers,
+    reason_to_wait,
     refusal_of,
     room_for_output,
     room_for_tokens,
 )
 from llm_gateway.pipeline.reservations import Change, Limited, Refused, Reservation, Reservations
+from llm_gateway.pipeline.waiting import Lines, Place
 from llm_gateway.schemas.json_splice import set_member
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -58,18 +61,21 @@ class Admission:
         pricing: BoundPricing,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        lines: Lines | None = None,
     ) -> None:
         self._reservations = reservations
         self._pricing = pricing
-        self._now = now
+        self.now = now
         self._sleep = sleep
+        self._lines = lines or Lines()
 
     def scopes_of(
-        self, catalog: Catalog, key: VirtualKey, user: str | None, requested: str, deployment: Deployment
+        self, catalog: Catalog, key: VirtualKey, user: str | None, requested: str, deployment: Deployment | None
     ) -> tuple[Limited, ...]:
         """The limited scopes that a request falls under, those first whose wishes count first.
 
-        A key that belongs to a user stays under that user's limits, whatever the body calls its own user.
+        A key that belongs to a user stays under that user's limits, whatever the body calls its own user. Without a
+        `deployment`, those of the caller and of the model.
         """
         if not catalog.policies:
             return ()
@@ -80,7 +86,7 @@ class Admission:
             ("team", key.team),
             ("organisation", catalog.organisation),
             ("model", requested),
-            ("deployment", f"{deployment.provider}:{deployment.model}"),
+            ("deployment", None if deployment is None else f"{deployment.provider}:{deployment.model}"),
         )
         found = []
         for kind, name in names:
@@ -94,6 +100,43 @@ class Admission:
                 found.append(Limited(scope, policy))
         return tuple(found) if any(each.policy.counts for each in found) else ()
 
+    def place_in_line(
+        self, limited: Sequence[Limited], asked_s: float | None, alias_s: float | None, until: float
+    ) -> Place | None:
+        """None for a request that does not wait (`queue_s`). `until` is a reading of the pipeline's clock."""
+        seconds = queue_s(limited, asked_s, alias_s)
+        return self._lines.place(seconds, until) if seconds else None
+
+    def budget_used(self, catalog: Catalog, key: VirtualKey, user: str | None, requested: str) -> Decimal | None:
+        """The share of the tightest hard budget of a caller's scopes, spent or held, as this process last saw it.
+
+        None where there is no hard budget, or nothing was seen of it yet. Reads nothing.
+        """
+        found = self.scopes_of(catalog, key, user, requested, None)
+        return self._reservations.seen.used(((each.scope, each.policy) for each in found), self.now())
+
+    async def look(
+        self,
+        endpoint: Endpoint,
+        record: RequestRecord,
+        limited: Sequence[Limited],
+        request: ModelRequest,
+        calls: int,
+        deployment: Deployment,
+        catalog: Catalog,
+        *,
+        known: Container[Scope] = (),
+    ) -> list[tuple[Limited, Hold, Level]]:
+        """What each scope but those that are `known` counts now, and what `admit` would ask of it.
+
+        Reads, and takes nothing. Raises `InvalidRequest` and `Unavailable`.
+        """
+        bound = self._bound(endpoint, limited, record, request, calls, deployment, catalog)
+        ask = ask_of(request, bound, [each.policy for each in limited])
+        asked = replace(record, reserved_usd=ask.usd(bound))
+        counted = [each for each in limited if each.policy.counts and each.scope not in known]
+        return await self._reservations.look(asked, counted, ask.tokens)
+
     async def admit(
         self,
         endpoint: Endpoint,
@@ -105,11 +148,13 @@ class Admission:
         catalog: Catalog,
         *,
         patient: bool = True,
+        place: Place | None = None,
     ) -> Admitted:
         """Opens the record with its holds. `calls` is how many a batch takes.
 
-        `patient` says whether to wait a moment for room in the deployment's own limits. Raises `RateLimited`,
-        `DeploymentLimited`, `QuotaExceeded`, `InvalidRequest`, `Unavailable`.
+        `patient` says whether to wait a moment for room in the deployment's own limits; `place` is that in line, of a
+        request that waits (`place_in_line`). Raises `RateLimited`, `DeploymentLimited`, `QuotaExceeded`,
+        `InvalidRequest`, `Unavailable`.
         """
         bound = self._bound(endpoint, limited, record, request, calls, deployment, catalog)
         policies = [each.policy for each in limited]
@@ -121,7 +166,15 @@ class Admission:
             answer = await self._reservations.open(asked, counted, ask.tokens, on_outage(policies))
             return answer if isinstance(answer, Refused) else self._admitted(asked, answer, bound, ask)
 
-        return await self._until_it_fits(attempt, ask, bound, policies, patient=patient)
+        if place is None:
+            return await self._until_it_fits(attempt, ask, bound, policies, patient=patient)
+        try:
+            await place.turn(each.scope for each in counted)
+            if place.given_up:
+                raise RateLimited("The caller has left the line.")  # nobody reads it, and nothing was asked
+            return await self._until_it_fits(attempt, ask, bound, policies, patient=patient, place=place)
+        finally:
+            place.leave()
 
     async def readmit(
         self,
@@ -169,20 +222,24 @@ class Admission:
 
         return await self._until_it_fits(attempt, ask, bound, policies, patient=patient)
 
-    async def settle(self, record: RequestRecord, admitted: Admitted, accounts: Accounts) -> RequestRecord:
+    async def settle(
+        self, record: RequestRecord, admitted: Admitted, accounts: Accounts, *, counted: bool = False
+    ) -> RequestRecord:
         """Settles the record, which is the truth, then what it held. The record as it was written.
 
         Under a hard budget an estimate is never more than what was reserved, which is certain; and an answer that
-        nobody could read to its end, though the provider may have written it, costs all of it.
+        nobody could read to its end, though the provider may have written it, costs all of it. `counted` says that the
+        last answer was read to its end, whatever had to be estimated of those before it.
         """
         reserved = admitted.record.reserved_usd
         if record.usage.estimated and reserved:
-            unread = record.error_code in _UNREAD
+            unread = record.error_code in _UNREAD and not counted
             if unread or (record.cost_usd is not None and record.cost_usd > reserved):
                 record = replace(record, cost_usd=reserved)
         record = await self._reservations.complete(record, admitted.reservation)
         if await accounts.settle(record, admitted.reservation.tagged):
             await self._reservations.settle(record, admitted.reservation)
+        self._lines.ended(hold.scope for hold in admitted.reservation.holds)
         return record
 
     def _bound(
@@ -208,21 +265,26 @@ class Admission:
         policies: Sequence[Policy],
         *,
         patient: bool,
+        place: Place | None = None,
     ) -> Admitted:
-        """Waits a moment for what is just being settled, then asks for less where the gateway may choose how much."""
-        waits = list(_WAITS_S)
+        """Waits a moment for what is just being settled, then asks for less where the gateway may choose how much, then
+        waits in line where the request has a place there."""
+        waits, wanted = list(_WAITS_S), ask
         while isinstance(answer := await attempt(ask), Refused):
-            now = self._now()
-            if waits and held_by_others(answer, now) and (patient or not of_deployment(answer)):
+            now = self.now()
+            reason = None if place is None else reason_to_wait(answer, now)
+            if waits and reason is None and held_by_others(answer, now) and (patient or not of_deployment(answer)):
                 await self._sleep(waits.pop(0))
             elif (less := _less(ask, bound, answer, policies, now)) is not None:
                 ask = less
+            elif place is not None and reason is not None and await place.again(reason):
+                ask = wanted
             else:
                 raise refusal_of(answer, now)
         return answer
 
     def _admitted(self, record: RequestRecord, reservation: Reservation, bound: CostBound | None, ask: Ask) -> Admitted:
-        now = self._now()
+        now = self.now()
         headers = rate_headers(reservation, now)
         members = {} if bound is None else dict(bound.members)
         if bound is not None and ask.chosen:
@@ -230,6 +292,17 @@ class Admission:
             members["max_completion_tokens"] = most
             headers["x-gateway-max-tokens"] = str(most)
         return Admitted(replace(record, over_limits=over_limits(reservation, now)), reservation, members, headers)
+
+
+def queue_s(limited: Sequence[Limited], asked_s: float | None, alias_s: float | None) -> float:
+    """How long a request waits in line: as its caller asks, at most what its scopes say, or else its alias.
+
+    Where neither says anything the caller's word counts; 0 where nobody asks.
+    """
+    configured = next((each.policy.queue_s for each in limited if each.policy.queue_s is not None), alias_s)
+    if asked_s is None or configured is None:
+        return asked_s or configured or 0.0
+    return min(asked_s, configured)
 
 
 def with_members(request: ModelRequest, members: Mapping[str, Any]) -> ModelRequest:

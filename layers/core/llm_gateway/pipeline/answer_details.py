@@ -1,13 +1,17 @@
 """What an answer says of the way it came: its headers, and the `x_gateway` object of a buffered body."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import quote
 
 import orjson
 
-from llm_gateway.pipeline.leg import Leg
+from llm_gateway.domain.strategies import Strategy
+from llm_gateway.pipeline.leg import Leg, code_of
 from llm_gateway.schemas.json_splice import add_member, set_member
 
+_LONGEST_ROUTE: Final = 1024
+_LONGEST_CODE: Final = 64
 STREAM_HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -15,18 +19,47 @@ STREAM_HEADERS: Mapping[str, str] = {
 }
 
 
-def leg_headers(leg: Leg, legs: int, overhead_s: float) -> dict[str, str]:
-    """Who answered, after how many tries, and what was lost on the way to it."""
+def leg_headers(legs: Sequence[Leg], strategy: Strategy, overhead_s: float) -> dict[str, str]:
+    """Who answered, after which tries, and what was lost on the way to it. `legs` ends with the one that answered."""
+    leg = legs[-1]
     headers = {
         "x-gateway-provider": leg.provider.name,
         "x-gateway-model": _header_text(leg.deployment.model),
+        "x-gateway-route": route_taken(legs, strategy),
         "x-gateway-overhead-ms": f"{overhead_s * 1000:.2f}",
     }
-    if legs > 1:
-        headers["x-gateway-attempts"] = str(legs)
+    if len(legs) > 1:
+        headers["x-gateway-attempts"] = str(len(legs))
     if leg.warnings:
         headers["x-gateway-warning"] = "; ".join(leg.warnings)
     return headers
+
+
+def route_taken(legs: Sequence[Leg], strategy: Strategy) -> str:
+    """The way a request took: `weighted; corp:small-1=503; openai:gpt-4.1-mini`.
+
+    Each call to a deployment in order, with what came of it: the provider's status, or else a code such as
+    `upstream_timeout`; `given_up` for one that another overtook; nothing for the one that answered. Of a way that is
+    too long for a header the middle is left out.
+    """
+    parts = [strategy, *(_header_text(leg.deployment.name) + _what_came(leg) for leg in legs)]
+    told = "; ".join(parts)
+    while len(told) > _LONGEST_ROUTE and len(parts) > 3:
+        del parts[len(parts) // 2]
+        told = "; ".join((*parts[: len(parts) // 2], "...", *parts[len(parts) // 2 :]))
+    return told
+
+
+def _what_came(leg: Leg) -> str:
+    if leg.given_up:
+        return "=given_up"
+    if leg.error is None:
+        return ""
+    refused = leg.attempts[-1].status if leg.status is None and leg.attempts else None
+    if refused is not None:
+        return f"={refused}"
+    code = code_of(leg.error) or "error"  # perhaps a provider's own word, in a stream that had begun
+    return "=" + _header_text(code[:_LONGEST_CODE]).replace(";", "%3B")
 
 
 def with_details(body: bytes, provider: str, latency_ms: int, cost: str | None) -> bytes:
@@ -37,5 +70,5 @@ def with_details(body: bytes, provider: str, latency_ms: int, cost: str | None) 
 
 
 def _header_text(name: str) -> str:
-    """A model's name as a header value: what is not visible ASCII is percent-encoded."""
-    return name if name.isascii() and name.isprintable() else quote(name, safe="/:@+ ")
+    """A name as a header value: what is not visible ASCII is percent-encoded."""
+    return name if name.isascii() and name.isprintable() else quote(name, safe="/:@+#= ")

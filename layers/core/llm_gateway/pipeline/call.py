@@ -34,6 +34,8 @@ class Call:
     """When the answer must be whole, on the clock of `started`: what the caller, or the platform, has time for."""
     recovery: Recovery | None = None
     """What becomes of a stream that its provider cuts off, where the caller says it."""
+    queue_s: float | None = None
+    """How long the caller would wait in line where a limit of theirs has no room; None: what is configured."""
     body_object: bool = True
     """Whether the caller wants `x_gateway` in a buffered answer."""
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from llm_gateway.domain.ports import HttpResponse
-from llm_gateway.errors import UpstreamTimeout
+from llm_gateway.errors import UpstreamMalformed, UpstreamTimeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,41 @@ class Clock:
     random: Callable[[], float] = random.SystemRandom().random
 
 
-async def read_until(response: HttpResponse, limit: int, until: float, clock: Clock) -> bytes:
-    """The whole body, `UpstreamTimeout` where it is not there at `until`, a reading of the clock. See `read` too."""
-    late = UpstreamTimeout("The answer took longer than the time allowed in total.")
-    timer = asyncio.get_running_loop().call_later(max(0.0, until - clock.now()), response.end, late)
+async def read_until(
+    response: HttpResponse, limit: int, until: float, clock: Clock, *, first_until: float | None = None
+) -> bytes:
+    """The whole body, `UpstreamTimeout` where it is not there at `until`, a reading of the clock. See `read` too.
+
+    At `first_until` anything but white space must have come of it: some providers send blanks while they make wait.
+    """
+    loop, now = asyncio.get_running_loop(), clock.now()
+    timers = [
+        loop.call_later(
+            max(0.0, until - now),
+            response.end,
+            UpstreamTimeout("The answer took longer than the time allowed in total."),
+        )
+    ]
     try:
-        return await response.read(limit)
+        if first_until is None:
+            return await response.read(limit)
+        silent = UpstreamTimeout("The provider sent nothing but white space until the time for a first token was up.")
+        timers.append(loop.call_later(max(0.0, first_until - now), response.end, silent))
+        return await _read(response, limit, timers[-1])
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
+
+
+async def _read(response: HttpResponse, limit: int, first: asyncio.TimerHandle) -> bytes:
+    """`first` is called off when something has come."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.chunks():
+        if not first.cancelled() and not piece.isspace():
+            first.cancel()
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise UpstreamMalformed(f"The provider sent more than {limit} bytes.")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -13,6 +13,7 @@ from llm_gateway.errors import (
     InternalFailure,
     ModelNotFound,
     ProviderKeyUnreadable,
+    UpstreamConnectTimeout,
     UpstreamError,
     UpstreamRejected,
     UpstreamUnauthenticated,
@@ -95,6 +96,8 @@ class Dispatcher:
         turns: KeyTurns | None = None
         renewed = False
         within_s = leg.within_s
+        if within_s <= 0:
+            raise UpstreamConnectTimeout("The time for this request was up before the provider was called.")
         deadline = self._clock.now() + within_s
         while True:
             began, leg.key = self._clock.now(), key

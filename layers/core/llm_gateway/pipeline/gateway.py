@@ -9,36 +9,33 @@ out; `settle()`, after the caller's last byte, writes what it came to. Whoever d
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from llm_gateway.dialects.dialect import DecodedAnswer, Endpoint
-from llm_gateway.domain.catalog import Catalog, Recovery
+from llm_gateway.dialects.dialect import Endpoint
+from llm_gateway.domain.catalog import Catalog
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.domain.usage import Cost, RequestRecord, Usage
-from llm_gateway.errors import DeploymentLimited, GatewayError
+from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.errors import GatewayError
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
-from llm_gateway.pipeline.answer_details import STREAM_HEADERS, leg_headers, with_details
-from llm_gateway.pipeline.attempts import Attempts, MakeLeg
+from llm_gateway.pipeline.answer_details import STREAM_HEADERS, leg_headers, route_taken, with_details
 from llm_gateway.pipeline.auth import Identification
-from llm_gateway.pipeline.batches import Part, parts_of
 from llm_gateway.pipeline.call import Answer, Call
 from llm_gateway.pipeline.catalog_source import Catalogs
 from llm_gateway.pipeline.clock import Clock
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.holds import Holds
 from llm_gateway.pipeline.idempotency import Idempotency, IdempotentRun
+from llm_gateway.pipeline.journey import Journey
 from llm_gateway.pipeline.leg import Leg
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.outcome import Outcome
-from llm_gateway.pipeline.pricing import asked_tier
-from llm_gateway.pipeline.provider_call import ProviderCall
-from llm_gateway.pipeline.recovery import RecoveringStream
-from llm_gateway.routing.candidates import Candidate
+from llm_gateway.pipeline.request_features import read_features
 from llm_gateway.routing.circuits import Circuits
+from llm_gateway.routing.features import Features
+from llm_gateway.routing.hedging import Hedging
 from llm_gateway.routing.route import Route
 from llm_gateway.schemas.openai_chat import (
     ModelRequest,
@@ -50,8 +47,6 @@ from llm_gateway.schemas.openai_chat import (
 if TYPE_CHECKING:
     from llm_gateway.pipeline.shared_health import SharedHealth
 
-LONGEST_FIRST_BYTE_S = 280.0
-"""API Gateway drops a connection that is idle for five minutes; before that there is time for a real 504."""
 _READ: Mapping[Endpoint, Callable[[bytes], ModelRequest]] = {
     "chat.completions": read_chat_request,
     "embeddings": read_embeddings_request,
@@ -73,6 +68,7 @@ class Gateway:
     circuits: Circuits
     idempotency: Idempotency | None = None
     """None where no call brings an idempotency key."""
+    hedging: Hedging = field(default_factory=Hedging)
     health: "SharedHealth | None" = None
     """None where each process keeps what it finds out to itself."""
     clock: Clock = field(default_factory=Clock)
@@ -83,6 +79,15 @@ class Gateway:
     def exchange(self, call: Call) -> "Exchange":
         return Exchange(self, call)
 
+    def features_of(
+        self, call: Call, key: VirtualKey, request: ModelRequest, route: Route, catalog: Catalog
+    ) -> Features:
+        """What routing knows of a request."""
+        used = None
+        if any(rule.when.budget_used_above is not None for rule in route.rules):
+            used = self.admission.budget_used(catalog, key, request.user, route.requested)
+        return read_features(call, key, request, route.requested, used)
+
 
 class Exchange:
     """One call, from its arrival to its ledger entry."""
@@ -91,17 +96,22 @@ class Exchange:
         self._gateway = gateway
         self.call = call
         self.outcome = Outcome(call.started)
-        self.record: RequestRecord | None = None
         self.overhead_s = 0.0
         """Time spent on our side until the answer was ready."""
         self._key: VirtualKey
         self._catalog: Catalog
-        self._request: ModelRequest
-        self._attempts: Attempts | None = None
-        self._calls: ProviderCall
-        self._holds: Holds | None = None
+        self._journey: Journey | None = None
         self._run: IdempotentRun | None = None
+        self._shadow: asyncio.Task[RequestRecord] | None = None
+        self._written: RequestRecord | None = None
         self._settled = False
+
+    @property
+    def record(self) -> RequestRecord | None:
+        """What the ledger knows of the call, or is about to; None where it came to nothing before."""
+        if self._written is not None or self._journey is None:
+            return self._written
+        return self._journey.record
 
     @property
     def runs_on(self) -> bool:
@@ -112,12 +122,17 @@ class Exchange:
         """
         if self._run is not None and self._run.held:
             return True
-        return self._holds is not None and self._holds.money
+        holds = self._holds
+        return holds is not None and holds.money
 
     @property
     def replay_of(self) -> str | None:
         """The id of the earlier request whose answer this one gets, where it does."""
         return None if self._run is None else self._run.replay_of
+
+    @property
+    def _holds(self) -> Holds | None:
+        return None if self._journey is None else self._journey.holds
 
     async def answer(self) -> Answer:
         """The answer, ready to be sent. Raises `GatewayError`."""
@@ -125,8 +140,10 @@ class Exchange:
             answer = await self._answer()
         except GatewayError as error:
             self.failed(error)
-            if (leg := self.outcome.leg) is not None:
+            if (leg := self.outcome.leg) is not None and self._journey is not None:
                 error.headers.setdefault("x-gateway-provider", leg.provider.name)
+                strategy = self._journey.attempts.plan.strategy
+                error.headers.setdefault("x-gateway-route", route_taken(self.outcome.legs, strategy))
             if self._holds is not None:
                 error.headers.update(self._holds.headers)
             if self._run is not None and self._run.held:
@@ -150,56 +167,60 @@ class Exchange:
         self._settled = True
         beside = [] if self._run is None else [asyncio.ensure_future(self._run.close())]
         health = self._gateway.health
-        if health is not None and health.due and self._attempts is not None:
+        if health is not None and health.due and self._journey is not None:
             beside.append(asyncio.ensure_future(health.look()))
         try:
             await self._settle_accounts()
         finally:
             for each in beside:
                 await each
+            if self._shadow is not None:
+                self._gateway.report(await self._shadow, 0.0)
 
     async def _settle_accounts(self) -> None:
-        ended = self._gateway.clock.now()
+        ended, journey = self._gateway.clock.now(), self._journey
         for leg in self.outcome.legs:
             await leg.close(gone=self.outcome.gone)
-        if self._attempts is not None:
-            self._attempts.close()
-        if self._holds is None:
+            if journey is not None:
+                journey.attempts.left(leg)
+        if journey is None or journey.holds is None:
             return
-        opened = await self._holds.record()
-        record = self.outcome.final_record(opened, ended, self._price)
+        opened = await journey.holds.record()
+        record = self.outcome.final_record(opened, ended, journey.price)
         with self._gateway.tracer.segment("ledger"):
-            self.record = await self._holds.settle(record)
-        self._gateway.report(self.record, self.overhead_s)
+            self._written = await journey.holds.settle(record, counted=self.outcome.counted)
+        self._gateway.report(self._written, self.overhead_s)
 
     async def _answer(self) -> Answer:
         gateway, call = self._gateway, self.call
         gateway.tracer.begin(call.trace)
         with gateway.tracer.segment("auth"):
             self._key = await gateway.auth.identify(call.token)
-        self._request = _READ[call.endpoint](call.body)
+        request = _READ[call.endpoint](call.body)
         self._catalog = await gateway.catalog.current()
         gateway.circuits.policy = self._catalog.circuit
         if call.idempotency_key is not None and (kept := await self._begin_once()) is not None:
             return kept
-        route = await self._route()
-        ends = min(call.started + route.timeouts.total_s, call.deadline)
-        first_byte_ends = min(ends, call.started + LONGEST_FIRST_BYTE_S)
-        attempts = self._attempts = Attempts(route, gateway.circuits, gateway.clock, first_byte_ends)
-        self._calls = ProviderCall(call.endpoint, gateway.dispatcher, gateway.clock, self._price, first_byte_ends, ends)
-        leg = await self._opened(route, attempts, attempts.first(self._leg_at))
+        route = await self._route(request)
+        features = gateway.features_of(call, self._key, request, route, self._catalog)
+        journey = self._journey = Journey(
+            gateway, call, self._key, self._catalog, request, route, features, self.outcome, self._unwanted
+        )
+        leg = await journey.open()
+        self._begin_shadow(journey)
         with gateway.tracer.segment("upstream"):
-            answer = await self._tried(attempts, leg)
+            leg = await journey.answered(leg, call.recovery)
+        answer = self._answer_of(journey, leg)
         return answer if self._run is None else self._run.keep(answer)
 
-    async def _route(self) -> Route:
+    async def _route(self, request: ModelRequest) -> Route:
         gateway, call = self._gateway, self.call
-        name = call.path_model or self._request.model
+        name = call.path_model or request.model
         if name is None and call.endpoint == "moderations":
             from llm_gateway.pipeline.moderation_choice import default_moderation_model  # noqa: PLC0415 - seldom needed
 
             name = await default_moderation_model(self._catalog, gateway.dispatcher, self._key)
-        route = await gateway.choice.choose(name, self._catalog, self._key, self._request.models)
+        route = await gateway.choice.choose(name, self._catalog, self._key, request.models)
         if gateway.debug is not None:
             first = route.deployments[0]
             gateway.debug(
@@ -207,131 +228,37 @@ class Exchange:
             )
         return route
 
-    def _leg_at(self, candidate: Candidate) -> Leg:
-        """Raises `InvalidRequest` for a request that the deployment's wire cannot carry."""
-        return self._leg_of(candidate, self._request)
+    def _unwanted(self) -> bool:
+        """The caller has gone, and nobody will ask for the answer again."""
+        return self.outcome.gone and not (self._run is not None and self._run.held)
 
-    def _leg_of(self, candidate: Candidate, request: ModelRequest) -> Leg:
-        deployment = candidate.deployment
-        provider = self._catalog.provider_of(deployment)
-        dialect = self._gateway.dispatcher.dialect_of(provider)
-        if self.call.endpoint == "embeddings":
-            parts = parts_of(request, dialect, deployment.model, provider)
-        else:
-            parts = [Part(request, dialect.encode(self.call.endpoint, request, deployment.model, provider))]
-        tier = asked_tier(request.fields, provider)
-        return Leg(candidate, provider, dialect, request, parts, self._key.team, tier)
+    def _begin_shadow(self, journey: Journey) -> None:
+        if (candidate := journey.attempts.plan.shadow) is None:
+            return
+        from llm_gateway.pipeline.shadow import shadow_of  # noqa: PLC0415 - few aliases have one
 
-    async def _opened(self, route: Route, attempts: Attempts, leg: Leg) -> Leg:
-        """Opens the ledger's entry, with a hold of every limit. The leg anew, where a limit changes the request.
+        self._shadow = shadow_of(journey, candidate, self._gateway, self._catalog)
 
-        A deployment that is at a limit of its own gives way to the next.
-        """
-        gateway = self._gateway
-        self.record = gateway.accounts.record_of(
-            self.call, self._key, self._request, route.requested, leg.deployment, route.timeouts.total_s
-        )
-        holds = self._holds = Holds(
-            gateway.admission, gateway.accounts, self.call.endpoint, self._catalog, self._key, self.record
-        )
-        while True:
-            try:
-                with gateway.tracer.segment("ledger"):
-                    request = await holds.take(leg)
-            except DeploymentLimited:
-                following = attempts.pass_over(self._leg_at)
-                if following is None:
-                    raise
-                leg = following
-            else:
-                self._request = request
-                return leg if leg.request is request else self._leg_at(leg.candidate)
-
-    async def _tried(self, attempts: Attempts, leg: Leg) -> Answer:
-        """The first leg's answer, or that of whichever comes after it. Raises what the caller is to be told."""
-        while True:
-            self._begin(leg)
-            try:
-                answer = await self._called(attempts, leg)
-            except GatewayError as error:
-                leg = await self._next_leg(leg, error, self._leg_at)
-            else:
-                attempts.deadline = self._calls.total_until
-                return answer
-
-    async def _next_leg(self, leg: Leg, error: GatewayError, make: MakeLeg) -> Leg:
-        """The leg that comes after one that failed, in its time and with room in every limit."""
-        attempts, gateway = self._attempts, self._gateway
-        assert attempts is not None
-        assert self._holds is not None
-        leg.error, leg.ended_at = error, gateway.clock.now()
-        await leg.close(gone=True)
-        if gateway.debug is not None:
-            gateway.debug(
-                "failed", request_id=self.call.request_id, deployment=leg.deployment.name, error=error.message
-            )
-        following = await attempts.after(leg, error, make)
-        while following is not None:
-            try:
-                request = await self._holds.widen(following, self._spent())
-            except DeploymentLimited:
-                following = attempts.pass_over(make)
-            except GatewayError:
-                break  # no room in a budget for one attempt more, or no ledger to ask
-            else:
-                return following if request is following.request else self._leg_of(following.candidate, request)
-        raise attempts.told
-
-    def _begin(self, leg: Leg) -> None:
-        assert self._attempts is not None
-        assert self.record is not None
-        self.outcome.legs.append(leg)
-        self.record = replace(self.record, provider=leg.provider.name, routed_model=leg.deployment.model)
-        self._attempts.begins(leg)
-
-    async def _called(self, attempts: Attempts, leg: Leg) -> Answer:
-        if self._request.stream:
-            mode = self.call.recovery or leg.candidate.group.recovery
-            await self._calls.stream(leg, to_its_end=mode == "restart")
-            attempts.succeeded(leg)
-            self._measure_overhead()
-            headers = {**self._headers(leg), **STREAM_HEADERS}
-            return Answer(headers, stream=self._recovering(mode, attempts).stream(leg))
-        decoded = await self._calls.whole(leg)
-        attempts.succeeded(leg)
-        return self._whole(decoded, leg)
-
-    def _whole(self, decoded: DecodedAnswer, leg: Leg) -> Answer:
-        """A buffered answer, whose usage and cost are known."""
+    def _answer_of(self, journey: Journey, leg: Leg) -> Answer:
         self._measure_overhead()
-        usd = self.outcome.spent(self._price).usd
+        assert journey.holds is not None
+        headers = {
+            **leg_headers(self.outcome.legs, journey.attempts.plan.strategy, self.overhead_s),
+            **journey.holds.headers,
+        }
+        if leg.decoded is None:
+            headers |= STREAM_HEADERS
+            return Answer(headers, stream=journey.recovering(self.call.recovery, leg).stream(leg))
+        headers["content-type"] = "application/json"
+        usd = self.outcome.spent(journey.price).usd
         cost = None if usd is None else format_usd(usd)
-        headers = {**self._headers(leg), "content-type": "application/json"}
         if cost is not None:
             headers["x-gateway-cost-usd"] = cost
-        body = decoded.body
+        body = leg.decoded.body
         if self._catalog.x_gateway and self.call.body_object:
             latency_ms = round((self._gateway.clock.now() - self.call.started) * 1000)
             body = with_details(body, leg.provider.name, latency_ms, cost)
         return Answer(headers, body)
-
-    def _recovering(self, mode: Recovery, attempts: Attempts) -> RecoveringStream:
-        return RecoveringStream(
-            self._request,
-            self._calls,
-            self._next_leg,
-            self._catalog.provider_of,
-            self._leg_of,
-            self._begin,
-            attempts.succeeded,
-            lambda: self.outcome.used(self._price),
-            recovers=mode == "continue",
-        )
-
-    def _headers(self, leg: Leg) -> dict[str, str]:
-        assert self._holds is not None
-        told = leg_headers(leg, len(self.outcome.legs), self.overhead_s)
-        return {**told, **self._holds.headers}
 
     async def _begin_once(self) -> Answer | None:
         """The answer of an earlier request with this idempotency key; None where this one is to run."""
@@ -344,16 +271,9 @@ class Exchange:
         self.overhead_s = max(0.0, self._gateway.clock.now() - self.call.started)
         return replace(kept, headers={**kept.headers, "x-gateway-overhead-ms": f"{self.overhead_s * 1000:.2f}"})
 
-    def _price(self, leg: Leg, usage: Usage, answered: str | None) -> Cost:
-        assert self.record is not None
-        record = replace(self.record, provider=leg.provider.name, routed_model=leg.deployment.model)
-        return self._gateway.accounts.price(record, usage, answered, self._catalog)
-
-    def _spent(self) -> Decimal:
-        return self.outcome.spent(self._price).usd or Decimal(0)
-
     def _measure_overhead(self) -> None:
-        """All time until now that was not the providers'."""
+        """All time until now that was not the providers', and not spent in line."""
         now = self._gateway.clock.now()
         theirs = sum((each.ended_at or now) - (each.sent_at or now) for each in self.outcome.legs)
-        self.overhead_s = max(0.0, now - self.call.started - theirs)
+        queued = 0.0 if self._holds is None else self._holds.queued_s
+        self.overhead_s = max(0.0, now - self.call.started - theirs - queued)

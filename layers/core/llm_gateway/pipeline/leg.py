@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.dialects.dialect import Dialect, StreamTranslator
+from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, StreamTranslator
 from llm_gateway.domain.catalog import Deployment, Provider, Timeouts
 from llm_gateway.domain.usage import Attempt, Cost, Usage
 from llm_gateway.errors import GatewayError, UpstreamConnectTimeout, UpstreamCut, UpstreamTimeout
@@ -58,7 +58,15 @@ class Leg:
     relay: "StreamRelay | None" = None
     translator: StreamTranslator | None = None
     first_content_at: float | None = None
+    decoded: DecodedAnswer | None = None
+    """The answer, where it is not a stream."""
     error: GatewayError | None = None
+    probe: bool = False
+    """It tries a deployment whose circuit was open."""
+    given_up: bool = False
+    """Another leg was faster."""
+    over: bool = False
+    """Its deployment's load no longer counts it."""
     ended_at: float | None = None
 
     @property
@@ -88,6 +96,21 @@ class Leg:
         """Why the model stopped."""
         return self.finish_reason if self.translator is None else self.translator.finish_reason
 
+    def tokens_per_s(self, now: float) -> float | None:
+        """How fast the model wrote: from the first content of a stream on, of a whole answer from its call on."""
+        if self.error is not None or self.given_up:
+            return None
+        usage = self.counted if self.translator is None else self.translator.usage
+        since = self.sent_at if self.translator is None else self.first_content_at
+        took_s = (self.ended_at or now) - (since or now)
+        return usage.output_tokens / took_s if usage is not None and usage.output_tokens and took_s > 0 else None
+
+    def masked(self, error: GatewayError) -> GatewayError:
+        """The error without the provider's key, which some vendors quote."""
+        if self.key is not None and self.key.text in error.message:
+            error.message = error.message.replace(self.key.text, "***")
+        return error
+
     async def close(self, *, gone: bool = False) -> None:
         """Frees the connection; for a caller who has left, at once and whatever is on the way."""
         if self.relay is not None and not gone:
@@ -97,7 +120,7 @@ class Leg:
 
     def bill(self, price: Price, error: GatewayError | None, *, gone: bool) -> tuple[Usage, Cost]:
         """What it comes to. `error` is what the whole call failed with, where this leg knows of none of its own."""
-        usage = self._usage(self.error or error, gone=gone)
+        usage = self._usage(self.error or error, gone=gone or self.given_up)
         return usage, self.cost or price(self, usage, self.model)
 
     def in_tier(self, usage: Usage) -> Usage:
@@ -136,7 +159,7 @@ class Leg:
         counted = self.counted if translator is None else translator.usage
         if counted is not None:
             return self.in_tier(self._as_final(counted, unfinished=gone or error is not None))
-        begun = translator is not None and translator.started
+        begun = translator is not None and (translator.started or translator.contents > 0)
         if self.sent_at is None or (error is not None and not begun and not self._may_have_begun(error)):
             return Usage()
         return self.in_tier(estimate(self.request.fields, translator.text() if translator is not None else ""))

@@ -28,6 +28,15 @@ class Outcome:
         return self.legs[-1] if self.legs else None
 
     @property
+    def counted(self) -> bool:
+        """Whether the provider's own final count of the last leg is known."""
+        leg = self.leg
+        if leg is None:
+            return True
+        usage = leg.counted if leg.translator is None else leg.translator.usage
+        return usage is not None and not usage.estimated and (leg.translator is None or leg.translator.whole)
+
+    @property
     def first_content_at(self) -> float | None:
         return next((leg.first_content_at for leg in self.legs if leg.first_content_at is not None), None)
 
@@ -36,16 +45,12 @@ class Outcome:
         first, last = self.first_content_at, self.leg
         error_code = self._error_code()
         usage, cost, attempts = self._summed(error_code, ended, price)
-        if last is not None:
-            record = replace(
-                record,
-                provider=last.provider.name,
-                routed_model=last.deployment.model,
-                answered_model=last.model,
-                finish_reason=last.reason,
-            )
         return replace(
             record,
+            provider=record.provider if last is None else last.provider.name,
+            routed_model=record.routed_model if last is None else last.deployment.model,
+            answered_model=None if last is None else last.model,
+            finish_reason=None if last is None else last.reason,
             status="failed" if self.error else "settled",
             latency_ms=milliseconds(ended - self.began),
             http_status=self._http_status(),

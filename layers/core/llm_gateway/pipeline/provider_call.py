@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from llm_gateway.dialects.dialect import DecodedAnswer, Endpoint, StreamTranslator
+from llm_gateway.dialects.openai_usage import told_usage
 from llm_gateway.domain.ports import HttpResponse
+from llm_gateway.errors import UpstreamCut, UpstreamMalformed
 from llm_gateway.pipeline.batches import BatchCalls
 from llm_gateway.pipeline.clock import Clock, read_until
 from llm_gateway.pipeline.dispatch import Dispatcher
@@ -41,8 +43,15 @@ class ProviderCall:
         if len(leg.parts) > 1:
             return await self._batched(leg)
         response = leg.response = await self._send(leg)
-        body = await read_until(response, _LONGEST_ANSWER, self._until(leg, self._first_byte_until), self._clock)
-        decoded = leg.dialect.decode(self._endpoint, leg.request, leg.deployment.model, body, response.headers)
+        until = self._until(leg, self._first_byte_until)
+        body = await read_until(
+            response, _LONGEST_ANSWER, until, self._clock, first_until=leg.begun_at + leg.timeouts.first_token_s
+        )
+        try:
+            decoded = leg.dialect.decode(self._endpoint, leg.request, leg.deployment.model, body, response.headers)
+        except (UpstreamMalformed, UpstreamCut):
+            leg.counted = told_usage(body)  # no answer, and billed all the same
+            raise
         leg.counted = leg.in_tier(decoded.usage or estimate(leg.request.fields, decoded.text()))
         leg.cost = self._price(leg, leg.counted, decoded.model)
         self._ended(leg, decoded)
@@ -69,8 +78,10 @@ class ProviderCall:
         try:
             await leg.relay.open(whole=to_its_end)
         except NotAStream as answer:
-            # Perhaps an error, sent with 200; anything else is no answer to a request for a stream.
-            leg.dialect.decode(self._endpoint, leg.request, leg.deployment.model, answer.body, response.headers)
+            # Perhaps an error, sent with 200. Anything else is no answer to a request for a stream, and billed.
+            leg.translator = None
+            whole = leg.dialect.decode(self._endpoint, leg.request, leg.deployment.model, answer.body, response.headers)
+            leg.counted = whole.usage or estimate(leg.request.fields, whole.text())
             raise
         leg.first_content_at = leg.relay.first_content_at
         return leg.relay

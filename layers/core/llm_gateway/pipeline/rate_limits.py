@@ -11,6 +11,7 @@ from llm_gateway.domain.limits import MINUTE_S, Breach, Hold, breaches, enforced
 from llm_gateway.errors import DeploymentLimited, GatewayError, QuotaExceeded, RateLimited, Unavailable
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.pipeline.reservations import Limited, Refused, Reservation
+from llm_gateway.pipeline.waiting import Reason
 
 _METRICS = {"requests": "requests per minute", "tokens": "tokens per minute", "parallel": "parallel requests"}
 
@@ -91,6 +92,19 @@ def room_for_tokens(refused: Refused, now: float) -> int | None:
             return None
         left.append(int(breach.limit - breach.used))
     return min(left, default=None)
+
+
+def reason_to_wait(refused: Refused, now: float) -> Reason | None:
+    """None where waiting in line is no help: money, more than a whole limit, or limits that are a deployment's own."""
+    found = [(each, breach) for each, _, breach in _enforced(refused, now) if each.scope.kind != "deployment"]
+    if not found or any(breach.budget is not None or breach.frees_in_s is None for _, breach in found):
+        return None
+    minutes = [breach.frees_in_s or 0.0 for _, breach in found if breach.metric != "parallel"]
+    return Reason(
+        tuple(dict.fromkeys(each.scope for each, _ in found)),
+        max(minutes, default=None),
+        ends=all(breach.metric != "requests" for _, breach in found),
+    )
 
 
 def of_deployment(refused: Refused) -> bool:

@@ -61,6 +61,7 @@ class RecoveringStream:
                 async for block in leg.relay.stream():
                     yield block
             except UpstreamError as error:
+                leg.masked(error)
                 leg = await self._continued(leg, error)
             else:
                 return
@@ -77,6 +78,7 @@ class RecoveringStream:
             try:
                 await self._calls.stream(leg, to_its_end=False, wrapped=self._continuation(leg, said))
             except UpstreamError as failed:
+                leg.masked(failed)
                 error = failed
             else:
                 self._succeeded(leg)

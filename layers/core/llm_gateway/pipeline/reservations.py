@@ -17,6 +17,7 @@ from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import GatewayError, Unavailable
 from llm_gateway.observability.budget_alerts import BudgetAlert
 from llm_gateway.pipeline.repair import Repair
+from llm_gateway.pipeline.seen_budgets import SeenBudgets
 
 _Answer = TypeVar("_Answer")
 
@@ -110,6 +111,7 @@ class Reservations:
         self._lost = lost
         self._now = now
         self._queued = queued
+        self.seen = SeenBudgets()
 
     async def open(
         self, record: RequestRecord, limited: Sequence[Limited], tokens: int, on_outage: OnOutage
@@ -118,8 +120,8 @@ class Reservations:
 
         Raises `Unavailable` where the stores do not answer and `on_outage` is `deny`: nothing may be called then.
         """
-        at = record.at_ms / 1000
-        holds = [_hold(record, each, tokens, at) for each in limited]
+        now = self._now()  # and not when the request came: it may have waited in line since
+        holds = [_hold(record, each, tokens, now) for each in limited]
         reservation = Reservation(list(limited), holds, [None] * len(holds))
         opened, *answers = await asyncio.gather(
             _answered(self._ledger.open(record)),
@@ -143,6 +145,14 @@ class Reservations:
         if opened is None:
             reservation.named = record.scopes
         return reservation
+
+    async def look(
+        self, record: RequestRecord, limited: Sequence[Limited], tokens: int
+    ) -> list[tuple[Limited, Hold, Level]]:
+        """What each scope counts now, beside the hold that `open` would take in it. Raises `Unavailable`."""
+        holds = [_hold(record, each, tokens, self._now()) for each in limited]
+        levels = await asyncio.gather(*(self._scopes.level(each.scope, each.minute, each.labels) for each in holds))
+        return list(zip(limited, holds, levels, strict=True))
 
     async def cancel(self, request_id: str, reservation: Reservation) -> None:
         """Gives everything back, as if the request had never been."""
@@ -207,6 +217,7 @@ class Reservations:
                 return
             after = await self._scopes.settle(record.request_id, hold, grant.tag, cost, tokens, self._now())
             if after is not None:
+                self.seen.saw(hold.scope, policies[hold.scope], after)
                 self._tell_of_budgets(hold.scope, policies[hold.scope], after, cost, at)
 
         failed = await self._of_each(reservation, settle)
@@ -220,6 +231,7 @@ class Reservations:
         answer = await self._scopes.reserve(request_id, hold, limited.policy, self._now())
         if isinstance(answer, Refusal) and await self._ends_stale(answer, limited.scope):
             answer = await self._scopes.reserve(request_id, hold, limited.policy, self._now())
+        self.seen.saw(limited.scope, limited.policy, answer.level)
         return answer
 
     async def _ends_stale(self, refusal: Refusal, scope: Scope) -> bool:

@@ -19,8 +19,7 @@ def by_weight(deployments: Iterable[Deployment], subject: str) -> list[Deploymen
     One that is added takes its own share of the first places and moves nobody else: rendezvous hashing with weights,
     which is also a draw by weight without putting back. Where a deployment is given twice, its weights add up.
 
-    Sources: https://www.snia.org/sites/default/files/SDC15_presentations/dist_sys/Jason_Resch_New_Consistent_Hashings_Rev.pdf,
-    Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006).
+    Source: https://en.wikipedia.org/wiki/Rendezvous_hashing#Weighted_rendezvous_hash
     """
     found: dict[str, Deployment] = {}
     weights: dict[str, int] = {}

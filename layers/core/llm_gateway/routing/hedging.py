@@ -6,7 +6,8 @@ Source: J. Dean and L. A. Barroso, "The Tail at Scale" (2013), https://research.
 
     after_s = hedging.begin(alias.name, hedge, deployment.name, streamed=True)     # as the first is sent
     if hedging.take(alias.name): ...                                               # that much later, if nothing came
-    hedging.took(deployment.name, seconds, streamed=True)                          # as its first content comes
+    hedging.took(deployment.name, seconds, streamed=True)                          # as anybody's first content comes
+    hedging.given_up(deployment.name, seconds, streamed=True)                      # the second one was sooner
 """
 
 from bisect import bisect_left, insort
@@ -21,7 +22,11 @@ LATEST: Final = 200
 LEAST: Final = 20
 """So many must be known before a percentile of them means something."""
 MOST_SAVED: Final = 10
-"""Seconds that calls without one have left for later: what a provider that turns slow gets at once, and no more."""
+"""So many second calls that were allowed and not needed are kept: what a provider that turns slow gets at once."""
+
+SILENT_AFTER: Final = 3
+"""So many in a row given up for their seconds, and no content between them: a deployment whose every call has a second
+would never be seen to have failed."""
 
 _WHOLE = 100.0
 """What a second costs; each call adds the alias's percent."""
@@ -63,26 +68,46 @@ class Hedging:
     def took(self, deployment: str, seconds: float, *, streamed: bool) -> None:
         """How long a call took from its sending to its first content; to its end, where it was not `streamed`.
 
-        Of a first one that was given up for its second too, with how long it was waited for: that it is among the slow
-        ones is known, and a percentile without them would sink with every one. Not of a second one that was given up:
-        nobody has waited for it long enough to tell. Nor of a failure.
+        Not of a failure, and not of a second one that was given up: nobody has waited for it long enough to tell.
         """
+        self._of(deployment, streamed).add(seconds)
+
+    def given_up(self, deployment: str, seconds: float, *, streamed: bool) -> bool:
+        """Says that a first one was given up for its second after `seconds`; whether that is to count as its silence.
+
+        It is one of the slow ones, whatever it would have taken: a percentile without them would sink with each.
+        """
+        return self._of(deployment, streamed).add_unfinished(seconds) > SILENT_AFTER
+
+    def _of(self, deployment: str, streamed: bool) -> "_Latest":
         times = self._times.get((deployment, streamed))
         if times is None:
             times = self._times[deployment, streamed] = _Latest()
-        times.add(seconds)
+        return times
 
 
 class _Latest:
     """The latest times, in the order they came and in ascending order."""
 
-    __slots__ = ("_ascending", "_come")
+    __slots__ = ("_ascending", "_come", "_unfinished")
 
     def __init__(self) -> None:
         self._come: deque[float] = deque()
         self._ascending: list[float] = []
+        self._unfinished = 0
+        """In a row."""
 
     def add(self, seconds: float) -> None:
+        self._unfinished = 0
+        self._keep(seconds)
+
+    def add_unfinished(self, seconds: float) -> int:
+        """How many of these have come in a row."""
+        self._unfinished += 1
+        self._keep(seconds)
+        return self._unfinished
+
+    def _keep(self, seconds: float) -> None:
         if len(self._come) == LATEST:
             del self._ascending[bisect_left(self._ascending, self._come.popleft())]
         self._come.append(seconds)
@@ -92,4 +117,5 @@ class _Latest:
         """The least time that `share` of them do not exceed; None while there are too few."""
         if len(self._ascending) < LEAST:
             return None
-        return self._ascending[ceil(share * len(self._ascending)) - 1]
+        rank = ceil(round(share * len(self._ascending), 6))  # 0.07 of 100 is 7, and not a little more
+        return self._ascending[max(rank, 1) - 1]

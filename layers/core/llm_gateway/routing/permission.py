@@ -25,8 +25,7 @@ def forbidden(patterns: tuple[str, ...] | None, route: Route) -> Group | None:
         return None
     spelled = _spellings(patterns)
     ruled = (each.group for each in route.rules if each.group is not None)
-    shadow = () if route.shadow is None else (route.shadow,)
-    reached = (*route.groups, *route.context_groups, *route.content_groups, *ruled, *shadow)
+    reached = (*route.groups, *route.context_groups, *route.content_groups, *ruled)
     return next((group for group in reached if not _opens(patterns, spelled, group)), None)
 
 

@@ -218,7 +218,7 @@ class NetworkClient:
             async with asyncio.timeout(connect_s):
                 await origin.slots.acquire()
         except TimeoutError as error:
-            message = f"all {self._max_connections} connections to {target.host} stayed busy for {connect_s:g} s"
+            message = f"all {self._max_connections} connections to {target.host} stayed busy for {connect_s:.3g} s"
             raise UpstreamConnectTimeout(message) from error
 
     async def _connect(self, target: Target, connect_s: float) -> Connection:
@@ -236,7 +236,7 @@ class NetworkClient:
                     happy_eyeballs_delay=0.25,
                 )
         except TimeoutError as error:
-            raise UpstreamConnectTimeout(f"no connection to {target.host} within {connect_s:g} s") from error
+            raise UpstreamConnectTimeout(f"no connection to {target.host} within {connect_s:.3g} s") from error
         except (OSError, UnicodeError) as error:
             raise UpstreamUnreachable(f"no connection to {target.host}: {describe(error)}") from error
         keep_probing(transport)

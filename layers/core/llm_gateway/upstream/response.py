@@ -237,6 +237,7 @@ class Response:
         if self._loop.time() < self._due:
             self._arm()
         elif self.head_came:
-            self._connection.end(UpstreamTimeout(f"{self._host} sent nothing for {self._limits.idle_s:g} s"))
+            self._connection.end(UpstreamTimeout(f"{self._host} sent nothing for {self._limits.idle_s:.3g} s"))
         else:
-            self._connection.end(UpstreamTimeout(f"{self._host} did not answer within {self._limits.first_byte_s:g} s"))
+            within_s = f"{self._limits.first_byte_s:.3g}"
+            self._connection.end(UpstreamTimeout(f"{self._host} did not answer within {within_s} s"))

@@ -62,6 +62,7 @@ RULES: Mapping[tuple[str, str], list[Rule]] = {
     ("GET", "/models"): [Rule(with_a_key())],
     ("GET", "/models/available"): [Rule(with_a_key())],
     ("GET", "/models/{model:path}"): [Rule(with_a_key(), {"model": "echo:echo"})],
+    ("POST", "/routing/explain"): [CHAT],
     ("GET", "/usage"): [Rule(with_a_key()), Rule(ALL_OF_SEARCH, query="team=search&group_by=team,key")],
     ("GET", "/usage/requests"): [Rule(with_a_key()), Rule(ALL_OF_SEARCH, query="team=search")],
     ("GET", "/usage/requests/{request_id}"): [Rule(SEEN_BY_HER_TEAM, {"request_id": HERS})],

@@ -38,6 +38,11 @@ class DataPlane:
     log: RequestLog
 
     async def respond(self, request: Request, endpoint: Endpoint, path_model: str | None = None) -> Response:
+        call = await self.call_of(request, endpoint, path_model)
+        return ExchangeResponse(self.gateway.exchange(call), self.log)
+
+    async def call_of(self, request: Request, endpoint: Endpoint, path_model: str | None = None) -> Call:
+        """Raises `GatewayError` for what is wrong with its headers or its size."""
         scope = request.scope
         headers, token = caller_headers(scope["headers"], scope["path"])
         if (coding := headers.get(b"content-encoding")) not in (None, "", "identity"):
@@ -45,7 +50,7 @@ class DataPlane:
         if path_model is not None:
             check_model_name(path_model)
         body = await read_body(request.receive, headers.get(b"content-length"))
-        call = Call(
+        return Call(
             request_id=scope[REQUEST_ID],
             endpoint=endpoint,
             body=body,
@@ -59,7 +64,6 @@ class DataPlane:
             trace=headers.get(b"x-amzn-trace-id"),
             body_object=(headers.get(b"x-gateway-body") or "").lower() != "off",
         )
-        return ExchangeResponse(self.gateway.exchange(call), self.log)
 
 
 def add_data_plane(app: FastAPI, gateway: Gateway, log: RequestLog) -> None:

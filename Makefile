@@ -72,13 +72,15 @@ prove-usage: $(STAMP) ## prove on DynamoDB Local that a month of a million reque
 prices: $(STAMP) ## write the price book anew from genai-prices, and print every price that changed
 	@$(BIN)/python -m scripts.generate_prices
 
-check: $(STAMP) ## lint, types, import order, and that requirements and docs/providers.md match their sources
+check: $(STAMP) ## lint, types, import order, and that requirements and generated pages match their sources
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_requirements.py
 	$(BIN)/python scripts/generate_providers_page.py --check
+	$(BIN)/python -m scripts.generate_cli_page --check
+	$(BIN)/python scripts/generate_schema.py --check
 
 # Apart from `check`: it installs a hundred packages of its own (200 MB), once.
 checkov: $(STAMP) ## read the template with checkov; what is skipped, and why, is in .checkov.yaml

@@ -34,6 +34,8 @@ LAYER_PATH = "/opt"
 PLATFORMS = {"arm64": "aarch64-manylinux2014", "x86_64": "x86_64-manylinux2014"}
 ROOT = Path(__file__).resolve().parents[1]
 
+LAPTOP = ("cli", "local")
+"""Folders of the package that only the command line needs; what they import is in no layer."""
 PRUNED_FOLDERS = {"tests", "test", "__pycache__"}
 PRUNED_SUFFIXES = {".pyi", ".c", ".h", ".pyx", ".pxd"}
 PRUNED_METADATA = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
@@ -103,10 +105,11 @@ def prune(python: Path) -> None:
 
 
 def copy_package(package: Path, python: Path) -> None:
-    """Copies the package without what local work leaves in it, and without `local`, which is the laptop's half."""
+    """Copies the package without what local work leaves in it, and without the laptop's half."""
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".mypy_cache", ".ruff_cache", ".DS_Store")
     shutil.copytree(package, python / package.name, ignore=ignored, dirs_exist_ok=True)
-    shutil.rmtree(python / package.name / "local", ignore_errors=True)
+    for folder in LAPTOP:
+        shutil.rmtree(python / package.name / folder, ignore_errors=True)
 
 
 def compile_bytecode(python: Path, command: list[str]) -> None:

@@ -61,9 +61,9 @@ def test_a_port_in_use_is_one_line_and_exit_code_1(gateway: GatewayProcess, new_
     assert second.log.count("\n") == 1
 
 
-def test_a_wrong_configuration_is_named_and_exit_code_2(new_gateway: StartGateway) -> None:
+def test_a_wrong_configuration_is_named_and_exit_code_3(new_gateway: StartGateway) -> None:
     gateway = new_gateway('[models.fast]\ndeployments = [{ provider = "nobody", model = "x" }]').launch()
-    assert gateway.wait() == 2
+    assert gateway.wait() == 3
     assert "gateway.toml: models.fast.deployments[0].provider" in gateway.log
     assert "Traceback" not in gateway.log
 

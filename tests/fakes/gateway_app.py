@@ -18,6 +18,7 @@ import uvicorn
 from llm_gateway.adapters.cached_registry import CachedRegistry
 from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.memory import MemoryAnswers, MemoryLedger, MemoryRegistry, MemorySecrets
+from llm_gateway.adapters.memory_conversations import MemoryConversations
 from llm_gateway.adapters.memory_scopes import MemoryScopes
 from llm_gateway.adapters.memory_totals import MemoryTotals
 from llm_gateway.bootstrap import Stores, UsageStores, assemble
@@ -56,6 +57,7 @@ class GatewayApp:
         scopes: Any = None,
         lost: LostSettlements | None = None,
         health: HealthStore | None = None,
+        conversations: Any = None,
         authorizers: Mapping[str, Authorizer] | None = None,
         clock: Clock | None = None,
         **overrides: Any,
@@ -65,6 +67,7 @@ class GatewayApp:
         self.ledger = MemoryLedger() if ledger is None else ledger
         self.answers = MemoryAnswers() if answers is None else answers
         self.scopes = MemoryScopes() if scopes is None else scopes
+        self.conversations = MemoryConversations() if conversations is None else conversations
         self.secret_store = MemorySecrets(
             {
                 f"llm-gateway/team/{name}" if "/" in name else f"llm-gateway/provider/{name}": secret
@@ -82,6 +85,7 @@ class GatewayApp:
             lambda: UsageStores(self.totals, self.ledger),
             None if lost is None else lambda: lost,
             health=None if health is None else lambda: health,
+            conversations=lambda: self.conversations,
         )
         log = RequestLog(open_logger("ERROR", "text"))
         self.client = open_client()

@@ -50,6 +50,8 @@ ALL_OF_SEARCH = with_a_key(403, admin=200, team_admin=200, ann=200, colleague=20
 RULES: Mapping[tuple[str, str], list[Rule]] = {
     ("GET", "/health"): [Rule(open_to_all())],
     ("GET", "/health/ready"): [Rule(open_to_all())],
+    ("GET", "/"): [Rule(open_to_all())],
+    ("POST", "/api/chat"): [Rule(with_a_key(), body={"model": "echo:demo", "message": "hi"})],
     ("GET", "/docs"): [Rule(open_to_all())],
     ("GET", "/docs/oauth2-redirect"): [Rule(open_to_all())],
     ("GET", "/openapi.json"): [Rule(open_to_all())],
@@ -60,6 +62,7 @@ RULES: Mapping[tuple[str, str], list[Rule]] = {
     # `echo` has no moderations: whoever may ask is told so.
     ("POST", "/moderations"): [Rule(with_a_key(400), body={"model": "echo:demo", "input": "hi"})],
     ("GET", "/models"): [Rule(with_a_key())],
+    ("GET", "/providers/status"): [Rule(with_a_key())],
     ("GET", "/models/available"): [Rule(with_a_key())],
     ("GET", "/models/{model:path}"): [Rule(with_a_key(), {"model": "echo:echo"})],
     ("POST", "/routing/explain"): [CHAT],
@@ -143,9 +146,9 @@ def test_every_route_answers_every_caller_as_its_rule_says(
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST", "OPTIONS", "TRACE"])
 def test_what_is_no_route_is_none_for_anybody(app: GatewayApp, client: httpx.Client, method: str) -> None:
-    for path in ("/v1/models", "/usage", "/health", "/health/ready", "/models/available"):
+    for path in ("/", "/v1/models", "/usage", "/health", "/health/ready", "/models/available"):
         for headers in ({}, app.auth):
             assert client.request(method, f"{app.root}{path}", headers=headers).status_code == 405
-    for path in ("/", "/admin", "/v1/unknown", "/v1/usage/requests/", "/internal"):
+    for path in ("/admin", "/v1/unknown", "/v1/usage/requests/", "/internal"):
         for headers in ({}, app.auth):
             assert client.request("GET", f"{app.root}{path}", headers=headers).status_code == 404

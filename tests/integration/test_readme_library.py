@@ -15,6 +15,7 @@ from llm_gateway import Gateway
 from tests.fakes.openai_upstream import OpenAIUpstream
 
 ROOT = Path(__file__).resolve().parents[2]
+ALIAS = '[models.fast]\ndeployments = [{ provider = "openai", model = "m" }]\n'
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -47,13 +48,31 @@ def test_the_readmes_example(bare_environ: dict[str, str], tmp_path: Path) -> No
     assert [sent.json["model"] for sent in upstream.requests] == ["gpt-4.1-mini"] * 2
 
 
+def test_the_clients_example(bare_environ: dict[str, str], tmp_path: Path) -> None:
+    (example,) = blocks("docs/library.md", "LLMGatewayClient")
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    (tmp_path / "gateway.toml").write_text(ALIAS, encoding="utf-8")
+    with OpenAIUpstream() as upstream:
+        environ = {**bare_environ, "OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "k"}
+        command = [sys.executable, "-X", "dev", "-W", "error", "example.py"]
+        done = subprocess.run(
+            command, check=False, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Hello from the provider. stop 4 None\n"
+    assert [message["role"] for message in upstream.requests[1].json["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
+
+
 @pytest.mark.parametrize("at", range(4))
 async def test_the_pages_examples(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = blocks("docs/library.md", "gateway")
+    examples = blocks("docs/library.md", "await gateway")
     assert len(examples) == 4
-    (tmp_path / "gateway.toml").write_text(
-        '[models.fast]\ndeployments = [{ provider = "openai", model = "m" }]\n', encoding="utf-8"
-    )
+    (tmp_path / "gateway.toml").write_text(ALIAS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     with OpenAIUpstream() as upstream:
         for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):

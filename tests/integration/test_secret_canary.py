@@ -226,7 +226,7 @@ async def test_the_control_plane_tells_no_secret(
     await call("POST", "/admin/keys", {"name": "made", "team": "search"}, headers={"idempotency-key": "k"})
     for path in (
         "/admin/providers", "/admin/providers/new", "/admin/providers/corp", "/admin/providers/corp/rotation", "/admin/keys",
-        "/admin/keys/made", "/admin/keys/canary", "/admin/teams/search/providers", "/admin/audit?limit=100", "/admin/revisions",
+        "/admin/keys/made", "/admin/keys/canary", "/admin/export", "/admin/teams/search/providers", "/admin/audit?limit=100", "/admin/revisions",
         "/admin/openapi.json",
     ):  # fmt: skip
         assert (await call("GET", path)).status_code == 200

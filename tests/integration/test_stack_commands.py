@@ -109,14 +109,14 @@ def test_a_newcomers_three_commands(stack: dict[str, str], tmp_path: Path) -> No
 
     config = tmp_path / "gateway.toml"
     config.write_text(CONFIG)
-    applied = run(stack, "apply", str(config), "--stack", STACK)
+    applied = run(stack, "apply", str(config), "--stack", STACK, "--yes")
     assert applied.returncode == 0, applied.stderr
     token = applied.stdout.splitlines()[-1].removeprefix("key search-prod, shown this once: ")
     assert token.startswith("sk-")
     assert token != "sk-search-prod-for-local-use"
     assert any(key.matches(token) for key in stored_keys(stack))
     assert not any(key.matches("sk-search-prod-for-local-use") for key in stored_keys(stack))
-    unchanged = run(stack, "apply", str(config), "--stack", STACK)
+    unchanged = run(stack, "apply", str(config), "--stack", STACK, "--yes")
     assert "shown this once" not in unchanged.stdout
     assert any(key.matches(token) for key in stored_keys(stack))
 
@@ -178,7 +178,7 @@ def test_without_a_stack_it_is_the_local_one(stack: dict[str, str], tmp_path: Pa
     bare = {name: value for name, value in stack.items() if name != "AWS_ENDPOINT_URL"}
     nobody = run(bare, "keys", "list", "--data", str(tmp_path))
     assert (nobody.returncode, nobody.stderr) == (
-        1,
+        4,
         f"llm-gateway: no gateway runs on {tmp_path}/: start one with `make run`, or name a stack with --stack\n",
     )
 
@@ -186,7 +186,7 @@ def test_without_a_stack_it_is_the_local_one(stack: dict[str, str], tmp_path: Pa
 def test_a_teams_own_key_and_several_in_one(stack: dict[str, str], tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text(CONFIG)
-    assert run(stack, "apply", str(config), "--stack", STACK).returncode == 0
+    assert run(stack, "apply", str(config), "--stack", STACK, "--yes").returncode == 0
     ring = '{"keys": [{"key": "sk-1", "weight": 3, "name": "a"}, {"key": "sk-2"}]}'
     stored = run(stack, "secrets", "set", "openai", "--stack", STACK, "--team", "search", stdin=ring)
     assert (stored.returncode, stored.stdout) == (0, "stored as the secret shop/team/search/openai\n"), stored.stderr
@@ -222,12 +222,12 @@ def test_what_is_no_key_is_not_stored(stack: dict[str, str], key: str, said: str
     [
         (["secrets", "set", "openai", "--stack", STACK, "--team", "serach"], 1, "no team serach in the stack"),
         (["keys", "create", "--stack", "nowhere"], 1, "nowhere"),
-        (["apply", "missing.toml", "--stack", STACK], 2, "missing.toml"),
-        (["secrets", "set", "openai", "--stack", STACK], 2, "the key is empty"),
+        (["apply", "missing.toml", "--stack", STACK], 3, "missing.toml"),
+        (["secrets", "set", "openai", "--stack", STACK], 3, "the key is empty"),
         (["keys", "rotate", "nobody", "--stack", STACK], 1, "there is no key named nobody"),
         (["keys", "disable", "nobody", "--stack", STACK], 1, "there is no key named nobody"),
-        (["keys", "rotate", "first", "--overlap", "soon", "--stack", STACK], 2, "is no span of time"),
-        (["keys", "rotate", "first", "--overlap", "31d", "--stack", STACK], 2, "30 days at most"),
+        (["keys", "rotate", "first", "--overlap", "soon", "--stack", STACK], 3, "is no span of time"),
+        (["keys", "rotate", "first", "--overlap", "31d", "--stack", STACK], 3, "30 days at most"),
         (["keys", "create", "--team", "nobody", "--stack", STACK], 1, "there is no team nobody here"),
     ],
 )

@@ -143,10 +143,10 @@ async def test_what_does_not_fit_exactly_is_refused_and_nothing_written(ledger: 
 async def test_faults_are_told_in_a_line(ledger: DynamoDBLedger, tmp_path: Path) -> None:
     out = tmp_path / "usage.csv"
     assert run_outside_the_loop(out, first=LAST, last=FIRST) == (
-        1,
+        3,
         "llm-gateway: `from` (2026-11-07) is after `to` (2026-11-05).\n",
     )
-    assert run_outside_the_loop(out, first="5.11.2026")[0] == 2
+    assert run_outside_the_loop(out, first="5.11.2026")[0] == 3
     assert run_outside_the_loop(tmp_path / "missing" / "usage.csv", "--format", "csv")[0] == 1
     assert not out.exists()
 

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from llm_gateway.catalog.as_file import file_tables
-from llm_gateway.catalog.config import GatewayConfig, deployed_keys, entries, keys, parse_config
+from llm_gateway.catalog.config import GatewayConfig, entries, keys, parse_config, pending_keys
 from llm_gateway.catalog.schema import GatewayFile
+from llm_gateway.domain.identity import hash_key, lookup_id
 
 FILE = """
 default_provider = "azure-openai"
@@ -29,6 +30,7 @@ models."small/1" = { display_name = "Small", context_window = 128000, capabiliti
 deployments = [{ provider = "corp", model = "small/1", weight = 3, limits = { rpm = 60 } }]
 fallbacks = ["azure-openai:gpt-4.1"]
 timeouts = { first_token_s = 2.5 }
+rules = [{ when = { budget_used_above = 0.80 }, use = "azure-openai:gpt-4.1" }]
 shadow = true
 
 [prices."corp:small/1"]
@@ -66,8 +68,8 @@ def test_what_is_stored_is_a_file_that_stores_the_same() -> None:
     stored, issued = entries(first), [key for _, key in keys(first)]
     again = GatewayConfig("registry", GatewayFile.model_validate(file_tables(stored, issued)))
     assert entries(again) == stored
-    assert {key.name: key.issue("sk-any-token") for key in deployed_keys(again)} == {
-        key.name: key.issue("sk-any-token") for key in deployed_keys(first)
+    assert {key.name: key.issue(key.name) for key in pending_keys(again)} == {
+        key.name: replace(key, key_id=lookup_id(key.name), key_hash=hash_key(key.name)) for key in issued
     }
 
 

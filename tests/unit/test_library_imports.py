@@ -33,7 +33,15 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("code", ["from llm_gateway import Gateway", USED], ids=["imported", "used"])
+CLIENT = """
+from llm_gateway import InterventionContext, LLMConfig, LLMGatewayClient, LLMRequest, ProviderFactory
+with LLMGatewayClient(None, ProviderFactory()) as client:
+    request = LLMRequest("Hello", LLMConfig(model_identifier="echo:x"), InterventionContext(session_id="s"))
+    assert client.generate_sync(request).generated_content
+"""
+
+
+@pytest.mark.parametrize("code", [LIBRARY, USED, CLIENT], ids=["imported", "used", "client"])
 def test_neither_aws_nor_a_framework_is_imported(code: str, bare_environ: dict[str, str]) -> None:
     script = f"{code}\nimport json, sys\nprint(json.dumps([name for name in {FOREIGN!r} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", script], env=bare_environ, check=True, capture_output=True, text=True)

@@ -49,12 +49,12 @@ def test_a_wrong_file_names_the_key_at_fault(
     text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gateway.toml").write_text(text)
-    assert attempt(Options(port=0, data=tmp_path, config=tmp_path / "gateway.toml")) == 2
+    assert attempt(Options(port=0, data=tmp_path, config=tmp_path / "gateway.toml")) == 3
     assert words in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert attempt(Options(port=0, data=tmp_path, config=tmp_path / "absent.toml")) == 2
+    assert attempt(Options(port=0, data=tmp_path, config=tmp_path / "absent.toml")) == 3
     assert "absent.toml" in capsys.readouterr().err
 
 
@@ -62,7 +62,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captur
     "environ", [{"AUTH": "off"}, {"LOG_FORMAT": "xml"}, {"LOG_LEVEL": "LOUD"}, {"DOCS": "perhaps"}]
 )
 def test_a_wrong_variable_is_named(environ: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert attempt(Options(port=0, data=tmp_path), environ) == 2
+    assert attempt(Options(port=0, data=tmp_path), environ) == 3
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert next(iter(environ)) in error

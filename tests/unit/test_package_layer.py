@@ -109,6 +109,7 @@ def test_the_package_goes_without_its_laptop_half(tmp_path: Path) -> None:
     for name in (
         "__init__.py",
         "py.typed",
+        "cli/app.py",
         "local/run.py",
         "api/app.py",
         "__pycache__/x.pyc",

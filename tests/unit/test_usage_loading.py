@@ -1,6 +1,6 @@
 """What answers questions of usage is loaded by the first of them, and by no gateway that is never asked.
 
-Nor does a gateway load what changes a configuration.
+Nor does a gateway load what changes a configuration, what keeps conversations, or its page for people.
 """
 
 import subprocess
@@ -19,6 +19,11 @@ LATE = (
     "registry_commit",
     "registry_edits",
     "registry_garbage",
+    "chat_turn",
+    "conversation",
+    "conversations",
+    "dynamodb_conversations",
+    "front_page_answer",
 )
 
 

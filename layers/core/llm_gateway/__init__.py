@@ -8,10 +8,14 @@ What stands here is the library's face; nothing is imported before it is asked f
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llm_gateway.catalog.faults import ConfigError
     from llm_gateway.domain.totals import Totals
     from llm_gateway.domain.usage import Usage
     from llm_gateway.errors import CredentialsMissing, GatewayError
     from llm_gateway.library.answers import ChatChunk, ChatCompletion, Embeddings, Moderation, ToolCall
+    from llm_gateway.library.client import ConfigLoader, LLMGatewayClient, ProviderFactory
+    from llm_gateway.library.client_request import InterventionContext, LLMConfig, LLMRequest
+    from llm_gateway.library.client_response import ErrorDetails, LLMResponse
     from llm_gateway.library.gateway import Gateway
     from llm_gateway.library.plugins import ProviderPlugin
     from llm_gateway.library.stream import ChatStream
@@ -25,11 +29,20 @@ __all__ = [
     "ChatChunk",
     "ChatCompletion",
     "ChatStream",
+    "ConfigError",
+    "ConfigLoader",
     "CredentialsMissing",
     "Embeddings",
+    "ErrorDetails",
     "Gateway",
     "GatewayError",
+    "InterventionContext",
+    "LLMConfig",
+    "LLMGatewayClient",
+    "LLMRequest",
+    "LLMResponse",
     "Moderation",
+    "ProviderFactory",
     "ProviderPlugin",
     "ToolCall",
     "Totals",
@@ -38,10 +51,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "llm_gateway.catalog.faults": ("ConfigError",),
     "llm_gateway.domain.totals": ("Totals",),
     "llm_gateway.domain.usage": ("Usage",),
     "llm_gateway.errors": ("CredentialsMissing", "GatewayError"),
     "llm_gateway.library.answers": ("ChatChunk", "ChatCompletion", "Embeddings", "Moderation", "ToolCall"),
+    "llm_gateway.library.client": ("ConfigLoader", "LLMGatewayClient", "ProviderFactory"),
+    "llm_gateway.library.client_request": ("InterventionContext", "LLMConfig", "LLMRequest"),
+    "llm_gateway.library.client_response": ("ErrorDetails", "LLMResponse"),
     "llm_gateway.library.gateway": ("Gateway",),
     "llm_gateway.library.plugins": ("ProviderPlugin",),
     "llm_gateway.library.stream": ("ChatStream",),

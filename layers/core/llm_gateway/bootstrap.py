@@ -18,6 +18,7 @@ from llm_gateway.adapters.dynamodb_scopes import DynamoDBScopes
 from llm_gateway.adapters.fallback_message import encode_lost
 from llm_gateway.adapters.secrets_manager import SecretsManagerStore
 from llm_gateway.api.app import ApiOptions, create_app
+from llm_gateway.api.simple_chat import OpenTurn
 from llm_gateway.api.usage_routes import UsageRoutes
 from llm_gateway.bootstrap_identity import open_identification
 from llm_gateway.catalog.build import build_catalog
@@ -43,6 +44,7 @@ from llm_gateway.observability.metrics import CircuitMetrics, KnownModels, Reque
 from llm_gateway.observability.tracing import open_tracer
 from llm_gateway.pipeline.accounts import Accounts
 from llm_gateway.pipeline.admission import Admission
+from llm_gateway.pipeline.call import Call
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.clock import Clock
 from llm_gateway.pipeline.dispatch import Dispatcher
@@ -72,6 +74,9 @@ from llm_gateway.upstream.credentials import (
 from llm_gateway.upstream.google_oauth import GoogleOAuth
 
 if TYPE_CHECKING:
+    from llm_gateway.domain.conversation import ConversationStore
+    from llm_gateway.pipeline.chat_turn import ChatTurn
+    from llm_gateway.pipeline.conversations import Conversations
     from llm_gateway.pipeline.provider_status import ProviderStatus
     from llm_gateway.pipeline.usage_queries import UsageQueries
 
@@ -103,6 +108,8 @@ class Stores:
     """What `/health/ready` asks; None: the stores above."""
     health: Callable[[], HealthStore] | None = None
     """Made after the first request. None where each process keeps what it finds out to itself."""
+    conversations: "Callable[[], ConversationStore] | None" = None
+    """Made when a session is first named. None where no conversation is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +189,7 @@ def build(settings: Settings, *, aws_credentials: AwsCredentials | None = None, 
         lost=lost_settlements(lambda: aws("sqs"), settings.fallback_queue_url),
         probes=store_probes(registry, ledger, secrets, settings.stack),
         health=shared_health(dynamodb, settings),
+        conversations=conversation_store(dynamodb, settings),
     )
     # The role's own credentials sign calls of Bedrock; the stores' may be the embedded AWS's, which sign nothing else.
     role = RoleCredentials(os.environ, http)
@@ -211,6 +219,15 @@ def shared_health(dynamodb: AwsJsonClient, settings: Settings) -> Callable[[], H
         from llm_gateway.adapters.dynamodb_health import DynamoDBHealth  # noqa: PLC0415 - the first request need not wait
 
         return DynamoDBHealth(dynamodb, settings.cache_table)
+
+    return opened
+
+
+def conversation_store(dynamodb: AwsJsonClient, settings: Settings) -> "Callable[[], ConversationStore]":
+    def opened() -> "ConversationStore":
+        from llm_gateway.adapters.dynamodb_conversations import DynamoDBConversations  # noqa: PLC0415 - for sessions
+
+        return DynamoDBConversations(dynamodb, settings.cache_table)
 
     return opened
 
@@ -307,7 +324,22 @@ def assemble(
 
         return ProviderStatus(catalog, choice, circuits, health, clock)
 
-    return create_app(gateway, models, usage, Readiness(probes), status, log, options, lifespan)
+    turn = _turns(gateway, stores, log)
+    return create_app(gateway, models, usage, Readiness(probes), status, turn, log, options, lifespan)
+
+
+def _turns(gateway: Gateway, stores: Stores, log: RequestLog) -> OpenTurn:
+    def conversations() -> "Conversations | None":
+        from llm_gateway.pipeline.conversations import Conversations  # noqa: PLC0415 - only sessions need it
+
+        return None if stores.conversations is None else Conversations(stores.conversations(), log.warn)
+
+    def turn(call: Call) -> "ChatTurn":
+        from llm_gateway.pipeline.chat_turn import ChatTurn  # noqa: PLC0415 - only callers of /api/chat pay for it
+
+        return ChatTurn(gateway, call, conversations)
+
+    return turn
 
 
 def _last_place(log: RequestLog) -> Callable[[LostSettlement, GatewayError], None]:

@@ -11,6 +11,7 @@ GatewayError                                  status  type                    co
 ├── NotFound                                  404     invalid_request_error   not_found
 │   └── ModelNotFound                         404     invalid_request_error   model_not_found
 ├── IdempotencyConflict                       409     invalid_request_error   (given)
+├── SessionBusy                               409     invalid_request_error   session_busy
 ├── RevisionConflict                          409     invalid_request_error   revision_conflict
 ├── AlreadyExists                             409     invalid_request_error   already_exists
 ├── StillInUse                                409     invalid_request_error   still_in_use
@@ -151,6 +152,14 @@ class IdempotencyConflict(GatewayError):
     status = 409
     type = "invalid_request_error"
     code = None
+
+
+class SessionBusy(GatewayError):
+    """Another turn of this conversation is running: two at once would each miss what the other said."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "session_busy"
 
 
 class RevisionConflict(GatewayError):

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from llm_gateway.admin import resource
 from llm_gateway.admin.access import check_team_edit
 from llm_gateway.admin.ask import Handler
+from llm_gateway.admin.configuration import Configuration
 from llm_gateway.admin.crud import Crud
 from llm_gateway.admin.documentation import components, operation
 from llm_gateway.admin.editing import Editing
@@ -103,6 +104,7 @@ def _handlers(parts: AdminParts, editing: Editing) -> dict[str, Handler]:
         **Crud(editing, resource.USERS).handlers("user"),
         **Keys(editing, parts.now).handlers(),
         **Crud(editing, resource.SETTINGS).handlers("settings"),
+        **Configuration(editing).handlers(),
         **History(editing).handlers(),
     }
 

@@ -108,7 +108,7 @@ def _responses(route: Route) -> dict[str, Any]:
     if route.answer is not None:
         good["content"] = {"application/json": {"schema": _reference(route.answer.__name__)}}
         good["headers"] = _ETAG
-    statuses = _ERRORS if route.mutates else {status: _ERRORS[status] for status in _OF_READING}
+    statuses = _ERRORS if route.method != "GET" else {status: _ERRORS[status] for status in _OF_READING}
     content = {"application/json": {"schema": _reference("Error")}}
     return {
         str(route.status): good,

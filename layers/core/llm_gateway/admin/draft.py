@@ -18,7 +18,7 @@ from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import Kind, RegistryEntry
 from llm_gateway.domain.revisions import Change, Delete, EntryId, Put, Snapshot
 
-SETTINGS: Final = ("default_provider", "default_model", "cors_origins", "x_gateway", "abandoned")
+SETTINGS: Final = ("default_provider", "default_model", "cors_origins", "x_gateway", "abandoned", "circuit")
 _KINDS: Final = frozenset(get_args(Kind))
 
 
@@ -28,6 +28,15 @@ class Faults(ValueError):
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
         super().__init__("\n".join(self.lines))
+
+
+def entries_of(snapshot: Snapshot) -> list[RegistryEntry]:
+    """What operators configured, without the tokens."""
+    return [
+        RegistryEntry(kind, name, stored.document)  # type: ignore[arg-type] # the test below says which kinds
+        for (kind, name), stored in snapshot.entries.items()
+        if kind in _KINDS
+    ]
 
 
 class Draft:
@@ -45,12 +54,7 @@ class Draft:
         self._tokens: dict[str, Change] = {}
 
     def _read(self) -> dict[str, Any]:
-        of_file = [
-            RegistryEntry(kind, name, stored.document)  # type: ignore[arg-type] # the test below says which kinds
-            for (kind, name), stored in self.snapshot.entries.items()
-            if kind in _KINDS
-        ]
-        return file_tables(of_file, self.tokens)
+        return file_tables(entries_of(self.snapshot), self.tokens)
 
     def table(self, kind: Kind, name: str) -> dict[str, Any] | None:
         """One table, or None. It is edited by being replaced (`put`)."""

@@ -24,6 +24,7 @@ _KINDS: Final = {
     "users": "user",
     "keys": "key",
     "revisions": "revision",
+    "apply": "config",
 }
 
 

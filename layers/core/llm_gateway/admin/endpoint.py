@@ -79,7 +79,7 @@ class Endpoint:
         return self._response(ask, reply, replayed=replayed)
 
     async def _raw_body(self, request: Request, headers: CallerHeaders) -> bytes:
-        if not self._route.mutates:
+        if self._route.method == "GET":
             return b""
         if (coding := headers.get(b"content-encoding")) not in (None, "", "identity"):
             raise InvalidRequest(f"Request bodies with Content-Encoding `{coding}` are not supported.", status=415)

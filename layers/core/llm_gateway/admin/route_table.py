@@ -37,10 +37,13 @@ class Route:
     """Whether it takes an `Idempotency-Key`."""
     paged: bool = False
     filters: tuple[str, ...] = ()
+    changes: bool = True
+    """False of a POST that only asks: what it is asked about is too long for a URL."""
 
     @property
     def mutates(self) -> bool:
-        return self.method != "GET"
+        """Whether each attempt is told to the audit."""
+        return self.method != "GET" and self.changes
 
     @property
     def group(self) -> str:
@@ -227,6 +230,27 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_crud("/admin/settings", "settings", wire.SettingsBody, wire.Settings, "admin"),
     *_collection("/admin/prices", "price", wire.PriceCreate, wire.Price, wire.Prices, "admin", ("provider",)),
     *_crud("/admin/prices/{name:path}", "price", wire.PriceBody, wire.Price, "admin"),
+    _route(
+        "POST /admin/plan",
+        "plan_config",
+        "What `apply` would do",
+        "admin",
+        wire.Plan,
+        body=wire.File,
+        filters=("prune",),
+        changes=False,
+    ),
+    _route(
+        "POST /admin/apply",
+        "apply_config",
+        "Make the configuration what a gateway.toml says, all of it or nothing",
+        "admin",
+        wire.Applied,
+        body=wire.File,
+        if_match=True,
+        filters=("prune",),
+    ),
+    _route("GET /admin/export", "export_config", "The configuration as a gateway.toml", "admin", wire.Configuration),
     _route(
         "GET /admin/audit",
         "list_audit",

@@ -10,7 +10,16 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, SecretStr
 
-from llm_gateway.catalog.schema import ModelTable, PriceTable, ProviderModelTable, QuirksTable, SpendingTable, Table
+from llm_gateway.catalog.schema import (
+    CircuitTable,
+    GatewayFile,
+    ModelTable,
+    PriceTable,
+    ProviderModelTable,
+    QuirksTable,
+    SpendingTable,
+    Table,
+)
 from llm_gateway.catalog.schema_values import BaseUrl, Name, Text
 from llm_gateway.domain.audit import Outcome
 from llm_gateway.domain.catalog import Credential, Dialect
@@ -222,6 +231,7 @@ class SettingsBody(Table):
     cors_origins: list[str] | None = None
     x_gateway: bool | None = None
     abandoned: Abandoned | None = None
+    circuit: CircuitTable | None = None
 
 
 class Settings(SettingsBody, Stamps):
@@ -372,3 +382,58 @@ class RevisionContents(Table):
     revision: int
     current: bool
     entries: dict[str, dict[str, Any]] = Field(description="Documents by kind and name; of tokens no hash.")
+
+
+# --- The configuration as a whole ----------------------------------------------------------------------------------
+
+
+class File(GatewayFile):
+    """A gateway.toml as JSON, whole. Of keys, no token: the gateway makes those, and shows them once."""
+
+
+class MemberChange(Table):
+    """`null` is what is not there. `***` stands for what may be a secret."""
+
+    member: str = Field(description="As TOML spells its place in the table: `deployments[0].weight`.")
+    before: Any
+    after: Any
+
+
+class ItemChange(Table):
+    action: Literal["create", "change", "delete"]
+    kind: str
+    name: str | None = Field(description="null of what there is one of: settings, organisation.")
+    members: list[MemberChange]
+
+
+class Named(Table):
+    kind: str
+    name: str | None
+
+
+class Plan(Table):
+    """What an `apply` of the same body would do to this revision. The ETag is for its `If-Match`."""
+
+    object: Literal["plan"] = "plan"
+    revision: int
+    changes: list[ItemChange]
+    new_keys: list[str] = Field(description="Keys whose token `apply` makes.")
+    unnamed: list[Named] = Field(description="What is there, is not in the file, and stays: `prune=true` deletes it.")
+
+
+class NewToken(Table):
+    name: str
+    key: str = Field(description="The token, shown this once.")
+
+
+class Applied(Table):
+    object: Literal["applied"] = "applied"
+    revision: int
+    changes: list[ItemChange]
+    keys: list[NewToken]
+
+
+class Configuration(Table):
+    object: Literal["configuration"] = "configuration"
+    revision: int
+    config: File

@@ -10,12 +10,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from llm_gateway.api.cors import Cors
-from llm_gateway.api.data_plane import add_data_plane
+from llm_gateway.api.data_plane import DataPlane, add_data_plane
 from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
+from llm_gateway.api.front_page import add_front_page
 from llm_gateway.api.provider_status import add_provider_status
 from llm_gateway.api.readings import add_readings
 from llm_gateway.api.routing_explain import add_routing_explain
+from llm_gateway.api.simple_chat import OpenTurn, add_simple_chat
 from llm_gateway.api.usage_routes import UsageRoutes, add_usage
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
@@ -44,6 +46,7 @@ def create_app(
     usage: UsageRoutes,
     readiness: Readiness,
     status: "Callable[[], ProviderStatus]",
+    turn: OpenTurn,
     log: RequestLog,
     options: ApiOptions,
     lifespan: Lifespan,
@@ -67,6 +70,8 @@ def create_app(
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation extends it
     add_data_plane(app, gateway, log)
+    add_simple_chat(app, DataPlane(gateway, log), turn)
+    add_front_page(app)
     add_readings(app, gateway.auth, models, readiness)
     add_usage(app, usage)
     add_routing_explain(app, gateway, log)

@@ -5,6 +5,7 @@ from typing import Any, get_args
 from llm_gateway.domain.catalog import Recovery
 from llm_gateway.pipeline.waiting import LONGEST_S
 from llm_gateway.schemas.openai_chat import MOST_MODELS
+from llm_gateway.schemas.simple_chat import LONGEST_SESSION_ID
 
 _ENVELOPE = {
     "type": "object",
@@ -27,7 +28,10 @@ _ERRORS = {
         ("401", "No key, or a wrong one"),
         ("403", "The key may not do this"),
         ("404", "No such model"),
-        ("409", "A request with this Idempotency-Key is running, or its answer was too large to be kept"),
+        (
+            "409",
+            "A request with this Idempotency-Key, or a turn of this session, is running; or the answer was too large",
+        ),
         ("413", "The body is too large"),
         ("422", "This Idempotency-Key was used for a different request"),
         ("429", "A limit was reached; see Retry-After"),
@@ -215,4 +219,52 @@ EXPLAIN = {
         "200": {"description": "The plan", "content": {"application/json": {"schema": {"type": "object"}}}},
         **_errors("400", "401", "403", "404", "413", "503"),
     },
+}
+
+_NULLABLE = {"type": ["string", "null"]}
+SIMPLE_CHAT: dict[str, Any] = {
+    "summary": "Say something, get a reply",
+    "description": "The one-line API. Sessions remember what was said for a day, for the key that said it.",
+    "parameters": [
+        {**_IDEMPOTENCY_KEY, "description": "As elsewhere, but not together with `session_id`."},
+        _TAG,
+        _TIMEOUT,
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["message"],
+                    "properties": {
+                        "message": {"type": "string", "minLength": 1},
+                        "system": {**_NULLABLE, "description": "What the model is told before all else."},
+                        "model": {**_NULLABLE, "description": "As in Chat Completions; by default `default_model`."},
+                        "session_id": {"type": ["string", "null"], "minLength": 1, "maxLength": LONGEST_SESSION_ID},
+                    },
+                    "additionalProperties": False,
+                }
+            }
+        },
+    },
+    "responses": {
+        **_ERRORS,
+        **_answer(
+            "The reply",
+            {
+                **_object(reply=_TEXT, model=_NULLABLE, finish_reason=_NULLABLE, usage={"type": ["object", "null"]}),
+                "additionalProperties": _TEXT,
+                "description": "`session_id` as it was given; `warning` where the session forgets the turn.",
+            },
+        ),
+    },
+    "security": KEY,
+}
+FRONT_PAGE: dict[str, Any] = {
+    "summary": "What this is",
+    "responses": _answer(
+        "A page for who accepts text/html, JSON for others",
+        _object(name=_TEXT, description=_TEXT, base_url=_TEXT, links={"type": "object"}),
+    ),
 }

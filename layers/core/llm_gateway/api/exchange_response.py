@@ -4,24 +4,53 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from typing import Protocol
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import GatewayError, InternalFailure, Unavailable, UpstreamTimeout
 from llm_gateway.observability.logs import RequestLog
-from llm_gateway.pipeline.call import Answer
-from llm_gateway.pipeline.gateway import Exchange
+from llm_gateway.pipeline.call import Answer, Call
+from llm_gateway.pipeline.outcome import Outcome
 
 NO_DISCONNECT = "llm_gateway.no_disconnect"
 """A scope extension of servers that never tell when a caller leaves: nothing needs to watch then."""
 
 
+class Driven(Protocol):
+    """An `Exchange`, or what stands around one."""
+
+    @property
+    def call(self) -> Call: ...
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def record(self) -> RequestRecord | None: ...
+
+    @property
+    def runs_on(self) -> bool: ...
+
+    @property
+    def replay_of(self) -> str | None: ...
+
+    async def answer(self) -> Answer: ...
+
+    def failed(self, error: GatewayError) -> None: ...
+
+    def caller_gone(self) -> None: ...
+
+    async def settle(self) -> None: ...
+
+
 class ExchangeResponse(Response):
     """The response to a call of the data plane. Watches for the caller to leave, before the first byte and after it."""
 
-    def __init__(self, exchange: Exchange, log: RequestLog) -> None:
+    def __init__(self, exchange: Driven, log: RequestLog) -> None:
         self._exchange = exchange
         self._log = log
         self.background = None

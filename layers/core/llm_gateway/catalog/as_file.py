@@ -32,7 +32,7 @@ def file_tables(entries: Iterable[RegistryEntry], keys: Iterable[VirtualKey]) ->
     """
     file: dict[str, Any] = {table: {} for table in TABLE_OF.values()}
     for entry in entries:
-        document = {**entry.document, **_budget(entry.document)}
+        document = {**entry.document, **_budget(entry.document), **_rules(entry.document)}
         if entry.kind == "settings":
             file.update(document)
         elif entry.kind == "organisation":
@@ -66,6 +66,21 @@ def _budget(document: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(budgets, list):
         return {}
     return {"budget": [_with_numbers(each) if isinstance(each, Mapping) else each for each in budgets]}
+
+
+def _rules(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a model's rules, whose condition may be a share of a budget."""
+    rules = document.get("rules")
+    if not isinstance(rules, list):
+        return {}
+    return {"rules": [_rule(each) if isinstance(each, Mapping) else each for each in rules]}
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    when = rule.get("when")
+    if not isinstance(when, Mapping) or not isinstance(when.get("budget_used_above"), str):
+        return dict(rule)
+    return {**rule, "when": {**when, "budget_used_above": TomlFloat(when["budget_used_above"])}}
 
 
 def _with_numbers(budget: Mapping[str, Any]) -> dict[str, Any]:

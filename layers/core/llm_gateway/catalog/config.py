@@ -36,11 +36,13 @@ __all__ = [
     "ConfigError",
     "GatewayConfig",
     "PendingKey",
+    "check_document",
     "entries",
     "keys",
     "load_config",
     "parse_config",
     "pending_keys",
+    "read_text",
 ]
 
 _TOP_LEVEL = {"default_provider", "default_model", "cors_origins", "x_gateway", "abandoned", "circuit"}
@@ -132,13 +134,17 @@ class PendingKey:
 
 def load_config(path: Path) -> GatewayConfig:
     """Reads and checks a file. Raises `ConfigError` with a line for every fault, each led by the file's name."""
+    return parse_config(read_text(path), path.name)
+
+
+def read_text(path: Path) -> str:
+    """A file's text, unchecked. Raises `ConfigError`."""
     try:
-        text = path.read_bytes().decode()
+        return path.read_bytes().decode()
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror or error}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path.name}: is not UTF-8, at byte {error.start}"]) from None
-    return parse_config(text, path.name)
 
 
 def parse_config(text: str, name: str) -> GatewayConfig:
@@ -148,12 +154,20 @@ def parse_config(text: str, name: str) -> GatewayConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{name}: is not TOML: {error}"]) from None
     try:
+        return check_document(document, name)
+    except ConfigError as error:
+        raise ConfigError([f"{name}: {fault}" for fault in error.faults]) from None
+
+
+def check_document(document: Mapping[str, Any], name: str) -> GatewayConfig:
+    """Checks a file's tables. Raises `ConfigError` with a line for every fault, not led by the name."""
+    try:
         file = GatewayFile.model_validate(document)
     except ValidationError as error:
         # `from None`: pydantic's own message may show the key's text.
-        raise ConfigError([f"{name}: {fault}" for fault in schema_faults(error)]) from None
+        raise ConfigError(schema_faults(error)) from None
     if faults := list(cross_faults(file)):
-        raise ConfigError([f"{name}: {fault}" for fault in faults])
+        raise ConfigError(faults)
     return GatewayConfig(name, file)
 
 
@@ -190,11 +204,6 @@ def keys(config: GatewayConfig) -> list[tuple[str, VirtualKey]]:
 def pending_keys(config: GatewayConfig) -> list[PendingKey]:
     """The keys that still need a token, which is made once and shown once."""
     return [_pending(name, table) for name, table in config.file.keys.items() if table.key is None]
-
-
-def deployed_keys(config: GatewayConfig) -> list[PendingKey]:
-    """All keys of the file as a deployed stack takes them: a token that the file gives is for a laptop."""
-    return [_pending(name, table) for name, table in config.file.keys.items()]
 
 
 def _settings(file: GatewayFile) -> dict[str, Any]:

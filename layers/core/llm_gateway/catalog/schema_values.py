@@ -60,10 +60,10 @@ def _share(value: Any) -> str:
     share = Decimal(text)
     if not share.is_finite() or not 0 < share <= 10:
         raise _fault(f"{text} is no share of a budget: it must be greater than 0 and at most 10")
-    text = format(share, "f")
-    if len(text.partition(".")[2]) > 6:
+    if len(format(share, "f").partition(".")[2]) > 6:
         raise _fault(f"{text} is too fine: at most 6 digits after the point")
-    return text
+    # JSON has no trailing zeros to keep: the same file stores the same whichever way it comes.
+    return format(share.normalize(), "f")
 
 
 def _in_order(shares: list[str]) -> list[str]:

@@ -105,6 +105,12 @@ def audit_change(entry: EntryId, before: StoredEntry | None, change: Change) -> 
     return AuditChange(*entry, old, masked(change.document) if isinstance(change, Put) else None)
 
 
+def may_be_secret(path: Sequence[str | int]) -> bool:
+    """Whether `masked` hides what is at that place of a document."""
+    names = [step.lower() for step in path if isinstance(step, str)]
+    return any(name in _SECRET_TABLES or name in _SECRET_NAMES for name in names)
+
+
 def masked(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with `***` for what may be a secret; that there was one, and a name of one, stays."""
     return {

@@ -100,7 +100,7 @@ class Moderation(Answered):
 
 
 def read_completion(raw: Mapping[str, Any], record: RequestRecord) -> ChatCompletion:
-    choice = _first_choice(raw)
+    choice = first_choice(raw)
     message = _mapping(choice.get("message"))
     return ChatCompletion(
         **_told(raw, record),
@@ -113,7 +113,7 @@ def read_completion(raw: Mapping[str, Any], record: RequestRecord) -> ChatComple
 
 
 def read_chunk(raw: Mapping[str, Any]) -> ChatChunk:
-    choice = _first_choice(raw)
+    choice = first_choice(raw)
     delta = _mapping(choice.get("delta"))
     return ChatChunk(
         content=delta.get("content"),
@@ -149,7 +149,7 @@ def _told(raw: Mapping[str, Any], record: RequestRecord) -> dict[str, Any]:
     }
 
 
-def _first_choice(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+def first_choice(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((each for each in _mappings(raw.get("choices")) if each.get("index", 0) == 0), {})
 
 

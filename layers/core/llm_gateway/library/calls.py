@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import orjson
@@ -52,6 +52,7 @@ class Wish:
     config: Mapping[str, Any] | None
     tags: Mapping[str, str] | None
     stream: bool = False
+    timeout_s: float | None = None
 
 
 class Calls:
@@ -156,12 +157,14 @@ class Calls:
             admission=self._admission,
             report=lambda record, _overhead_s: self._settled(record),
         )
+        started = time.perf_counter()
         call = Call(
             request_id=new_request_id(),
             endpoint=wish.endpoint,
             body=_body(wish.fields, model),
             token=None,
-            started=time.perf_counter(),
+            started=started,
+            deadline=inf if wish.timeout_s is None else started + _positive(wish.timeout_s),
             body_object=False,
         )
         told = {
@@ -181,6 +184,12 @@ def _named(name: str, catalog: Catalog) -> Provider:
         hint = did_you_mean(canonical(name), catalog.providers) or f"; known: {one_of(catalog.providers)}"
         raise InvalidRequest(f"`{name}` is no provider{hint}.", param="provider")
     return found
+
+
+def _positive(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
+        raise InvalidRequest("`timeout_s` must be a positive number of seconds.", param="timeout_s")
+    return seconds
 
 
 def _tags(given: Mapping[str, str] | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry
 from llm_gateway.adapters.memory_scopes import MemoryScopes
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry, Scopes, SecretStore
 from llm_gateway.domain.usage import RequestRecord
-from llm_gateway.errors import CredentialsMissing
+from llm_gateway.errors import CredentialsMissing, GatewayError
 from llm_gateway.library.calls import Calls, Wish
 from llm_gateway.library.lifetime import Lifetime
 from llm_gateway.library.parts import LazyOAuth, Providers, open_accounts, open_keys, read_file
@@ -34,6 +34,7 @@ from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import NoCredentials, RoleCredentials
 
 if TYPE_CHECKING:
+    from llm_gateway.catalog.config import GatewayConfig
     from llm_gateway.library.answers import Answered, ChatCompletion, Embeddings, Moderation
     from llm_gateway.library.stream import ChatStream
     from llm_gateway.library.usage import GatewayUsage
@@ -47,7 +48,8 @@ class Gateway:
 
     In another loop, and once it is closed, its calls raise `RuntimeError`.
 
-    - `config`: the path of a `gateway.toml`, for aliases, providers, prices. `registry` is another source of the same.
+    - `config`: the path of a `gateway.toml`, or one that `load_config` has read, for aliases, providers, prices.
+      `registry` is another source of the same.
     - `secrets`: provider keys by their name under the stack (`{"provider/openai": "sk-…"}`, `team/search/openai`), or
       a `SecretStore`. A team's own key comes first, then the system's, then the environment's.
     - `environ`: where keys (OPENAI_API_KEY) and addresses (OPENAI_BASE_URL) are looked up; `os.environ` by default.
@@ -57,7 +59,7 @@ class Gateway:
 
     def __init__(
         self,
-        config: str | PathLike[str] | None = None,
+        config: "str | PathLike[str] | GatewayConfig | None" = None,
         *,
         secrets: Mapping[str, str] | SecretStore | None = None,
         environ: Mapping[str, str] | None = None,
@@ -160,6 +162,7 @@ class Gateway:
         credentials: Mapping[str, Any] | None = ...,
         config: Mapping[str, Any] | None = ...,
         tags: Mapping[str, str] | None = ...,
+        timeout_s: float | None = ...,
         **parameters: Any,
     ) -> "ChatCompletion": ...
 
@@ -175,6 +178,7 @@ class Gateway:
         credentials: Mapping[str, Any] | None = ...,
         config: Mapping[str, Any] | None = ...,
         tags: Mapping[str, str] | None = ...,
+        timeout_s: float | None = ...,
         **parameters: Any,
     ) -> "ChatStream": ...
 
@@ -189,18 +193,21 @@ class Gateway:
         credentials: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
         **parameters: Any,
     ) -> "ChatCompletion | ChatStream":
         """An answer, or with `stream` an async iterator of chunks once the first content has come.
 
         `model` is what a caller over HTTP would say, or with `provider` that provider's own name of it. `credentials`
         and `config` (base_url, api_version, region, headers, quirks, timeouts) need a `provider` and count for this
-        call alone. `parameters` are OpenAI's; those that are None are left out. Raises `GatewayError` and its kin.
+        call alone. Within `timeout_s` seconds the answer is whole, or the call ends as one over HTTP with an
+        `x-gateway-timeout`. `parameters` are OpenAI's; those that are None are left out. Raises `GatewayError` and its
+        kin; of one that has an entry in the ledger, `headers["x-request-id"]` is the entry's id.
         """
         fields = {"messages": messages, **parameters, **({"stream": True} if stream else {})}
         from llm_gateway.library.answers import read_completion  # noqa: PLC0415 - importing the library stays quick
 
-        wish = Wish("chat.completions", team_id, fields, model, provider, credentials, config, tags, stream)
+        wish = Wish("chat.completions", team_id, fields, model, provider, credentials, config, tags, stream, timeout_s)
         call = await self._made(wish)
         if not stream:
             return await self._whole(call, read_completion)
@@ -270,3 +277,6 @@ class Gateway:
             return await call.answer()
         except NoCredentials as error:
             raise CredentialsMissing(error.message, param="credentials") from error
+        except GatewayError as error:
+            error.headers["x-request-id"] = call.request_id
+            raise

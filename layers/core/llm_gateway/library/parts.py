@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("llm_gateway.library")
 
 
-def read_file(config: str | PathLike[str]) -> "tuple[Registry, GatewayConfig]":
+def read_file(config: "str | PathLike[str] | GatewayConfig") -> "tuple[Registry, GatewayConfig]":
     """What the file configures, in memory. Raises `ConfigError` with a line for every fault of it."""
     from llm_gateway.catalog import config as files  # noqa: PLC0415 - pydantic, which a file alone needs
 
-    loaded = files.load_config(Path(config))
+    loaded = config if isinstance(config, files.GatewayConfig) else files.load_config(Path(config))
     return MemoryRegistry(files.entries(loaded)), loaded
 
 

@@ -6,13 +6,19 @@ within 30 seconds: that long a gateway may remember a key. Every function raises
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
+from llm_gateway.adapters.registry_edits import command_event
 from llm_gateway.catalog.config import PendingKey
 from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.catalog.providers import canonical, provider_rows
 from llm_gateway.domain.identity import KeyState, VirtualKey, hash_key, lookup_id, new_token
-from llm_gateway.domain.ports import Registry
+from llm_gateway.domain.ports import Registry, RegistryEditor
+from llm_gateway.domain.revisions import Delete
+from llm_gateway.errors import RevisionConflict
 from llm_gateway.local.place import StackError
+
+_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,24 @@ async def switch_key(registry: Registry, name: str, *, enabled: bool) -> None:
     for one in await _named(registry, name):
         if not (enabled and one.rotated):
             await registry.put_key(replace(one, enabled=enabled))
+
+
+async def revoke_key(registry: RegistryEditor, name: str) -> None:
+    """Ends it for good: every token of the name, and its limits, in one revision. Raises `StackError`."""
+    for tries_left in reversed(range(_TRIES)):
+        now = await registry.read()
+        known = list(now.keys())
+        tokens = [one.key_id for one in known if one.name == name]
+        if not tokens and ("key", name) not in now.entries:
+            raise StackError(f"there is no key named {name}{did_you_mean(name, {one.name for one in known})}")
+        changes = [Delete("key", name), *(Delete("token", key_id) for key_id in tokens)]
+        try:
+            await registry.commit(changes, now.revision, command_event("key.delete", "key", name))
+        except RevisionConflict:
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 async def list_keys(registry: Registry, now: float) -> Sequence[tuple[VirtualKey, KeyState]]:

@@ -21,6 +21,10 @@ class StackError(Exception):
     """What went wrong and what to do about it, in one line for a person."""
 
 
+class NoGateway(StackError):
+    """None runs here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """`table` is the registry's. `base_url` is the one for SDKs, where it is known."""
@@ -41,7 +45,7 @@ def local_place(data: Path, environ: Mapping[str, str]) -> Place:
         return _placed(settings, given_credentials(environ), settings.aws_endpoint_url)
     address = EmbeddedAddress.read(data / STATE_FILE) if is_locked(data / LOCK_FILE) else None
     if address is None:
-        raise StackError(f"no gateway runs on {data}/: start one with `make run`, or name a stack with --stack")
+        raise NoGateway(f"no gateway runs on {data}/: start one with `make run`, or name a stack with --stack")
     credentials = AwsCredentials(address.access_key, address.secret_key)
     return _placed(settings, credentials, address.endpoint_url)
 

@@ -21,6 +21,7 @@ from llm_gateway.local.embedded_address import (
     attach,
     lock,
 )
+from llm_gateway.local.running import RUN_LOCK, told_address
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 
@@ -79,7 +80,7 @@ BuildApp = Callable[[Settings, AwsCredentials], Any]
 
 
 def run(options: Options, environ: Mapping[str, str], build_app: BuildApp | None = None) -> int:
-    """Runs until it is stopped; the exit code: 0 stopped, 1 cannot run here, 2 wrong configuration."""
+    """Runs until it is stopped; the exit code: 0 stopped, 1 cannot run here, 3 wrong configuration or environment."""
     try:
         setup = Setup(options, environ, read_settings(environ), read_config(options.config))
         with take_port(options.port) as listener, own_data(setup), open_aws(setup) as aws:
@@ -114,8 +115,10 @@ def serve_stack(setup: Setup, endpoint: Endpoint, listener: socket.socket, build
     def ready() -> None:
         print(f"llm-gateway ready: base_url={base_url} key={key}", flush=True)
 
-    watch = None if endpoint.embedded is None else partial(end_of, endpoint.embedded)
-    return serve(app, listener, ready=ready, watch=watch, beside=sweeping.run)
+    if endpoint.embedded is None:
+        return serve(app, listener, ready=ready, beside=sweeping.run)
+    with told_address(setup.options.data, base_url):
+        return serve(app, listener, ready=ready, watch=partial(end_of, endpoint.embedded), beside=sweeping.run)
 
 
 async def end_of(embedded: EmbeddedAws) -> str:
@@ -174,7 +177,7 @@ def read_config(path: Path | None) -> "GatewayConfig | None":
     try:
         return load_config(path)
     except ConfigError as error:
-        raise CannotRun(str(error), exit_code=2) from error
+        raise CannotRun(str(error), exit_code=3) from error
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -185,9 +188,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         settings = Settings.from_environment({"LOG_FORMAT": "text", "DOCS": "true", **environ})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
-        raise CannotRun(f"the environment is wrong: {faults}", exit_code=2) from error
+        raise CannotRun(f"the environment is wrong: {faults}", exit_code=3) from error
     if settings.log_level.upper() not in logging.getLevelNamesMapping():
-        raise CannotRun(f"the environment is wrong: LOG_LEVEL: there is no level {settings.log_level!r}", exit_code=2)
+        raise CannotRun(f"the environment is wrong: LOG_LEVEL: there is no level {settings.log_level!r}", exit_code=3)
     return settings
 
 
@@ -214,7 +217,7 @@ def own_data(setup: Setup) -> Iterator[None]:
         return
     data = setup.options.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    held = lock(data / "run.lock")
+    held = lock(data / RUN_LOCK)
     if held is None:
         raise CannotRun(
             f"another gateway already runs on {data}/; stop it, or set LLM_GATEWAY_DATA to another directory"

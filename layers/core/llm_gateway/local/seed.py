@@ -95,7 +95,9 @@ async def _seed(registry: RegistryEditor, token: str, config: GatewayConfig | No
     if config is not None:
         changes += exactly(entries(config), now)
         given = [configured for _, configured in keys(config)]
-        issued, made = issue(pending_keys(config), [one for one in known if one.key_id not in stale])
+        # An exported file names the local key too, whose token is this run's.
+        pending = [one for one in pending_keys(config) if (one.name, one.role) != (key.name, key.role)]
+        issued, made = issue(pending, [one for one in known if one.key_id not in stale])
         changes += [Put.token(one) for one in (*given, *issued)]
         stale = {one.key_id for one in known} - {one.key_id for one in (*given, *issued)}
     changes += [Put.token(key), *(Delete("token", key_id) for key_id in stale - {key.key_id})]

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from llm_gateway.adapters.registry_edits import command_event
-from llm_gateway.catalog.config import GatewayConfig, deployed_keys, entries
 from llm_gateway.catalog.faults import did_you_mean
 from llm_gateway.catalog.providers import canonical, provider_rows
-from llm_gateway.domain.ports import Kind, RegistryEditor
-from llm_gateway.domain.revisions import Put
+from llm_gateway.domain.ports import Kind
 from llm_gateway.errors import Unavailable
 from llm_gateway.local.place import Place, StackError, with_registry
-from llm_gateway.local.seed import exactly, issue
 from llm_gateway.pipeline.key_secret import UnreadableKeys, is_bare_key, read_keys, team_secret_name
 from llm_gateway.upstream.credentials import AwsCredentials
 
@@ -135,23 +131,6 @@ def _catalog_document(stack: Stack, kind: Kind, name: str) -> Mapping[str, Any] 
     except Unavailable as error:
         raise StackError(f"the stack's registry cannot be read: {error}") from error
     return next((entry.document for entry in catalog if (entry.kind, entry.name) == (kind, name)), None)
-
-
-async def apply_config(stack: Stack, config: GatewayConfig) -> list[tuple[str, str]]:
-    """Makes the stack's configuration what the file says, all of it or nothing; (name, key) of the keys made by it.
-
-    A key that the file gives is for a laptop: deployed, one is made of the same name. Keys that are not in the file
-    stay. Raises `errors.Unavailable`, and `errors.RevisionConflict` where somebody else changes it meanwhile.
-    """
-
-    async def apply(registry: RegistryEditor) -> list[tuple[str, str]]:
-        now = await registry.read()
-        issued, made = issue(deployed_keys(config), list(now.keys()))
-        changes = [*exactly(entries(config), now), *(Put.token(key) for key in issued)]
-        await registry.commit(changes, now.revision, command_event("config.apply"))
-        return made
-
-    return await with_registry(place_of(stack), apply)
 
 
 def place_of(stack: Stack) -> Place:

@@ -40,7 +40,7 @@ class ModelRequest:
 
 def read_chat_request(body: bytes) -> ModelRequest:
     """Raises `InvalidRequest` with the `param` at fault."""
-    fields = _object(body)
+    fields = read_object(body)
     stream = _typed(fields, "stream", bool, "a boolean") or False
     options = _typed(fields, "stream_options", dict, "an object") or {}
     if options and not stream:
@@ -55,7 +55,7 @@ def read_chat_request(body: bytes) -> ModelRequest:
 
 def read_embeddings_request(body: bytes) -> ModelRequest:
     """Raises `InvalidRequest` with the `param` at fault."""
-    fields = _object(body)
+    fields = read_object(body)
     given = fields.get("input")
     if not isinstance(given, str | list) or not given:
         raise InvalidRequest("`input` must be a non-empty string or array.", param="input")
@@ -68,14 +68,14 @@ def read_embeddings_request(body: bytes) -> ModelRequest:
 
 def read_moderation_request(body: bytes) -> ModelRequest:
     """Raises `InvalidRequest` with the `param` at fault."""
-    fields = _object(body)
+    fields = read_object(body)
     given = fields.get("input")
     if not isinstance(given, str | list) or given == []:
         raise InvalidRequest("`input` must be a string or a non-empty array.", param="input")
     return ModelRequest(body, fields, _model(fields), user=_user(fields))
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, Any]:
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -243,12 +243,10 @@ def usage_stores(dynamodb: AwsJsonClient, settings: Settings) -> UsageStores:
 
 
 def scanned_usage(dynamodb: AwsJsonClient, settings: Settings) -> UsageStores:
-    from llm_gateway.adapters.dynamodb_requests import DynamoDBRequests  # noqa: PLC0415 - only those who ask pay for it
-    from llm_gateway.adapters.scanned_totals import ScannedTotals  # noqa: PLC0415
+    from llm_gateway.adapters.scanned_usage import ScannedUsage  # noqa: PLC0415 - only those who ask pay for it
 
-    return UsageStores(
-        ScannedTotals(dynamodb, settings.ledger_table), DynamoDBRequests(dynamodb, settings.ledger_table)
-    )
+    usage = ScannedUsage(dynamodb, settings.ledger_table)
+    return UsageStores(usage, usage)
 
 
 def usage_queries(stores: Stores) -> "UsageQueries":

@@ -1,6 +1,6 @@
 """The sweep beside `llm-gateway run`: the rollup function's own code, by a clock.
 
-Totals need nothing here: `/usage` adds up the ledger itself (`adapters/scanned_totals.py`).
+Totals need nothing here: `/usage` adds up the ledger itself (`adapters/scanned_usage.py`).
 """
 
 import asyncio

@@ -189,7 +189,7 @@ def test_limits_are_told_and_nothing_is_taken(upstream: OpenAIUpstream) -> None:
         "scope": "team#t",
         "metric": "parallel",
         "limit": 3,
-        "used": 0,
+        "used": None,
         "asked": 1,
         "fits": True,
         "enforced": False,

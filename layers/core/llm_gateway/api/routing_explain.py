@@ -102,7 +102,7 @@ def _limit(limit: "LimitNow") -> dict[str, Any]:
         "metric": limit.metric,
         **({} if limit.period is None else {"period": limit.period}),
         "limit": number(limit.limit),
-        "used": number(limit.used),
+        "used": None if limit.used is None else number(limit.used),
         "asked": number(limit.asked),
         "fits": limit.fits,
         "enforced": limit.enforced,

@@ -8,6 +8,7 @@ import orjson
 
 from llm_gateway.domain.strategies import Strategy
 from llm_gateway.pipeline.leg import Leg, code_of
+from llm_gateway.pipeline.outcome import in_order
 from llm_gateway.schemas.json_splice import add_member, set_member
 
 _LONGEST_ROUTE: Final = 1024
@@ -42,7 +43,7 @@ def route_taken(legs: Sequence[Leg], strategy: Strategy) -> str:
     `upstream_timeout`; `given_up` for one that another overtook; nothing for the one that answered. Of a way that is
     too long for a header the middle is left out.
     """
-    parts = [strategy, *(_header_text(leg.deployment.name) + _what_came(leg) for leg in legs)]
+    parts = [strategy, *(_header_text(leg.deployment.name) + _what_came(leg) for leg in in_order(legs))]
     told = "; ".join(parts)
     while len(told) > _LONGEST_ROUTE and len(parts) > 3:
         del parts[len(parts) // 2]

@@ -5,7 +5,7 @@ Nothing is called, written or held; what is read are the scopes' counters.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from llm_gateway.domain.catalog import Catalog, Deployment
@@ -39,7 +39,8 @@ class LimitNow:
     period: str | None
     """Of a budget."""
     limit: Decimal
-    used: Decimal
+    used: Decimal | None
+    """None where it is nobody's business who asks: how much others have used."""
     asked: Decimal
     fits: bool
     enforced: bool
@@ -109,6 +110,8 @@ class _Explaining:
                 unfit.append(Unfit(planned.deployment, planned.candidate.group.name, error.message))
             else:
                 candidates.append((planned, self._gateway.circuits.state(planned.deployment.name)))
+        if self._key.role != "admin":
+            plan = replace(plan, dropped=tuple(each for each in plan.dropped if each.reason != "not_allowed"))
         return Explanation(
             self._call.request_id,
             self._route,
@@ -130,7 +133,18 @@ class _Explaining:
         record = accounts.record_of(call, self._key, self._request, requested, leg.deployment, total_s)
         asked = self._request, len(leg.parts), leg.deployment, self._catalog
         for each, hold, level in await admission.look(call.endpoint, record, limited, *asked, known=self._limits):
-            self._limits[each.scope] = tuple(_limits(each, hold, level, admission.now()))
+            limits = _limits(each, hold, level, admission.now())
+            known = self._may_know(each.scope)
+            self._limits[each.scope] = tuple(each if known else replace(each, used=None) for each in limits)
+
+    def _may_know(self, scope: Scope) -> bool:
+        """As with usage: a key its own, a team's admin the team's, an admin everybody's."""
+        key = self._key
+        if key.role == "admin" or scope == Scope("key", key.name):
+            return True
+        if key.user is not None and scope == Scope("user", key.user):
+            return True
+        return key.role == "team-admin" and key.team is not None and scope == Scope("team", key.team)
 
     def _scopes(self, deployment: Deployment | None) -> tuple[Limited, ...]:
         user, requested = self._request.user, self._route.requested

@@ -138,7 +138,7 @@ class Leg:
         attempts = [*self.attempts]
         if not attempts or self.status is not None:
             began = self.sent_at + sum(attempt.latency_ms for attempt in attempts) / 1000
-            code = code_of(self.error) or error
+            code = code_of(self.error) or ("given_up" if self.given_up else error)
             latency_ms = milliseconds((self.ended_at or ended) - began)
             attempts.append(
                 Attempt(self.provider.name, self.deployment.model, self.status, code, latency_ms, *told_of(self.key))

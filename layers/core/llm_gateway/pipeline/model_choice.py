@@ -17,6 +17,10 @@ class ModelChoice:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
+    async def is_configured(self, provider: Provider, team: str | None) -> bool:
+        """Whether `team` can call the provider: there is a credential for it, or it needs none."""
+        return await self._dispatcher.is_configured(provider, team)
+
     async def choose(self, name: str | None, catalog: Catalog, key: VirtualKey, others: Sequence[str] = ()) -> Route:
         """The way to `name`, and then to the `others` that the request names, at the providers that the key may reach.
 

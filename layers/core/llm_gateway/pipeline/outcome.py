@@ -1,5 +1,6 @@
 """How a call went, and what that makes of its ledger entry."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -7,6 +8,11 @@ from llm_gateway.domain.usage import Attempt, Cost, RequestRecord, Usage, total_
 from llm_gateway.errors import GatewayError
 from llm_gateway.metering.cost import total_cost
 from llm_gateway.pipeline.leg import Leg, Price, code_of, milliseconds
+
+
+def in_order(legs: Sequence[Leg]) -> Sequence[Leg]:
+    """As they were begun: the one that answers is put last, though one that was begun beside it may have come later."""
+    return sorted(legs, key=lambda leg: leg.sent_at or 0.0) if len(legs) > 1 else legs
 
 
 @dataclass
@@ -73,7 +79,7 @@ class Outcome:
     def _summed(self, error_code: str | None, ended: float, price: Price) -> tuple[Usage, Cost, list[Attempt]]:
         bills: list[tuple[Usage, Cost]] = []
         attempts: list[Attempt] = []
-        for leg in self.legs:
+        for leg in in_order(self.legs):
             last = leg is self.leg
             billed = leg.bill(price, self.error if last else None, gone=self.gone and last)
             # Of a single leg the record itself says what it came to.

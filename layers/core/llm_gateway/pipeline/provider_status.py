@@ -33,10 +33,14 @@ class ProviderHealth:
     name: str
     display_name: str
     deployments: tuple[DeploymentHealth, ...]
+    obstacle: Literal["disabled", "no_key"] | None = None
+    """Why it cannot be called at all."""
 
     @property
-    def status(self) -> Literal["ok", "degraded", "down"]:
+    def status(self) -> Literal["ok", "degraded", "down", "disabled", "no_key"]:
         """`down` where every deployment is passed over, `degraded` where some are or one is being tried again."""
+        if self.obstacle is not None:
+            return self.obstacle
         states = {each.state.state for each in self.deployments}
         if states <= {"closed"}:
             return "ok"
@@ -72,9 +76,17 @@ class ProviderStatus:
         for name in sorted(seen):
             by_provider.setdefault(seen[name].provider, []).append(self._of_one(name, seen[name]))
         return [
-            ProviderHealth(name, _display_name(catalog, name), tuple(deployments))
+            ProviderHealth(
+                name, _display_name(catalog, name), tuple(deployments), await self._obstacle(catalog, name, key)
+            )
             for name, deployments in by_provider.items()
         ]
+
+    async def _obstacle(self, catalog: Catalog, name: str, key: VirtualKey) -> Literal["disabled", "no_key"] | None:
+        provider = catalog.providers.get(name)
+        if provider is None or not provider.enabled:
+            return "disabled"
+        return None if await self._choice.is_configured(provider, key.team) else "no_key"
 
     def _of_one(self, name: str, deployment: Deployment) -> DeploymentHealth:
         opening = self._circuits.opening(name)

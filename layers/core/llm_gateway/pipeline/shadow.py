@@ -19,6 +19,8 @@ from llm_gateway.pipeline.leg import Leg
 from llm_gateway.pipeline.outcome import Outcome
 from llm_gateway.pipeline.provider_call import ProviderCall
 from llm_gateway.routing.candidates import Candidate
+from llm_gateway.routing.circuits import Circuits
+from llm_gateway.routing.faults import fault_of
 
 if TYPE_CHECKING:
     from llm_gateway.pipeline.gateway import Gateway
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 SUFFIX = "-shadow"
 TAG = "shadow_of"
+LONGEST_S = 120.0
+"""Nobody waits for it, and a Lambda environment is kept by it."""
+MOST_AT_ONCE = 20
+"""Calls under way at a deployment, beyond which no copy is sent there."""
 
 
 class Shadow:
@@ -35,6 +41,7 @@ class Shadow:
         self,
         endpoint: Endpoint,
         dispatcher: Dispatcher,
+        circuits: Circuits,
         accounts: Accounts,
         clock: Clock,
         catalog: Catalog,
@@ -44,6 +51,7 @@ class Shadow:
     ) -> None:
         self._endpoint = endpoint
         self._dispatcher = dispatcher
+        self._circuits = circuits
         self._accounts = accounts
         self._clock = clock
         self._catalog = catalog
@@ -67,7 +75,10 @@ class Shadow:
         """Calls, reads the answer to its end, and settles. The record as it was written; raises nothing of ours."""
         leg, clock = self._leg, self._clock
         leg.sent_at = clock.now()
-        leg.total_s = leg.within_s = max(0.0, self._total_until - leg.sent_at)
+        leg.total_s = max(0.0, self._total_until - leg.sent_at)
+        leg.within_s = min(leg.timeouts.first_token_s, leg.total_s)
+        name = leg.deployment.name
+        self._circuits.begin(name)
         outcome = Outcome(leg.sent_at, legs=[leg])
         await self._accounts.open(self._record)
         until = self._total_until
@@ -78,9 +89,12 @@ class Shadow:
             else:
                 await calls.whole(leg)
             outcome.answered = True
+            self._circuits.succeeded(name, clock.now() - leg.begun_at)
         except GatewayError as error:
             outcome.error = leg.error = leg.masked(error)
+            self._circuits.failed(name, fault_of(error), clock.now() - leg.begun_at)
         finally:
+            self._circuits.ended(name)
             await leg.close()
         record = outcome.final_record(self._record, clock.now(), self._price)
         await self._accounts.settle(record)
@@ -101,8 +115,20 @@ def shadow_of(
         return None
     leg.team = None
     assert journey.record is not None
-    total_until = min(journey.calls.total_until, gateway.clock.now() + leg.timeouts.total_s)
+    name = leg.deployment.name
+    if gateway.circuits.state(name).in_flight >= MOST_AT_ONCE:
+        return None
+    now = gateway.clock.now()
+    total_until = min(journey.calls.total_until, now + leg.timeouts.total_s, now + LONGEST_S)
     shadow = Shadow(
-        journey.endpoint, gateway.dispatcher, gateway.accounts, gateway.clock, catalog, journey.record, leg, total_until
+        journey.endpoint,
+        gateway.dispatcher,
+        gateway.circuits,
+        gateway.accounts,
+        gateway.clock,
+        catalog,
+        journey.record,
+        leg,
+        total_until,
     )
     return asyncio.ensure_future(shadow.run())

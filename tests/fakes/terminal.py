@@ -43,7 +43,11 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def ctrl_c(self) -> None:
-        """As the terminal tells it. It has no foreground group here: a session of its own that never took the terminal."""
+        """As the terminal tells it. It has no foreground group here: a session of its own that never took the terminal.
+
+        A moment later than its prompt, as a person's: one that comes between the two readline notices with the next key.
+        """
+        time.sleep(0.3)
         self._process.send_signal(signal.SIGINT)
 
     def wait_for(self, text: str) -> str:

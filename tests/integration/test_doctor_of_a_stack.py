@@ -22,13 +22,13 @@ Resources:
   Topic: {{Type: "AWS::SNS::Topic"}}
 Outputs:
   ApiUrl: {{Value: "{api_url}"}}
-  RegistryTable: {{Value: "shop-registry"}}
-  LedgerTable: {{Value: "shop-ledger"}}
-  UsageTable: {{Value: "shop-usage"}}
-  CacheTable: {{Value: "shop-cache"}}
+  RegistryTable: {{Value: "clinic-registry"}}
+  LedgerTable: {{Value: "clinic-ledger"}}
+  UsageTable: {{Value: "clinic-usage"}}
+  CacheTable: {{Value: "clinic-cache"}}
 """
 TABLES = Settings(
-    registry_table="shop-registry", ledger_table="shop-ledger", usage_table="shop-usage", cache_table="shop-cache"
+    registry_table="clinic-registry", ledger_table="clinic-ledger", usage_table="clinic-usage", cache_table="clinic-cache"
 )
 
 
@@ -63,7 +63,7 @@ def client(environ: dict[str, str], service: str) -> Any:
 def doctor(environ: dict[str, str], *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """The exit code, and the checks by name."""
     done = subprocess.run(
-        [sys.executable, "-m", "llm_gateway.local.cli", "doctor", "--json", "--stack", "shop", *arguments],
+        [sys.executable, "-m", "llm_gateway.local.cli", "doctor", "--json", "--stack", "clinic", *arguments],
         env=environ,
         capture_output=True,
         text=True,
@@ -84,19 +84,19 @@ def test_a_stack_from_its_credentials_to_a_live_call(environ: dict[str, str]) ->
 
     with GatewayApp('default_model = "echo:demo"') as app:
         client(environ, "cloudformation").create_stack(
-            StackName="shop", TemplateBody=OUTPUTS.format(api_url=app.base_url)
+            StackName="clinic", TemplateBody=OUTPUTS.format(api_url=app.base_url)
         )
         code, checks = doctor(environ, "--key", KEY)
         assert code == 1
         assert checks["stack"]["status"] == "ok"
         assert checks["tables"]["status"] == "failed"
-        assert "shop-cache: ResourceNotFoundException" in checks["tables"]["detail"]
+        assert "clinic-cache: ResourceNotFoundException" in checks["tables"]["detail"]
         assert checks["secrets"]["status"] == "warning"
-        assert "secrets set openai --stack shop" in checks["secrets"]["advice"]
+        assert "secrets set openai --stack clinic" in checks["secrets"]["advice"]
         assert checks["live call"]["status"] == "ok"
 
         create_tables(client(environ, "dynamodb"), TABLES)
-        client(environ, "secretsmanager").create_secret(Name="shop/provider/openai", SecretString="sk-very-secret")
+        client(environ, "secretsmanager").create_secret(Name="clinic/provider/openai", SecretString="sk-very-secret")
         code, checks = doctor(environ, "--key", KEY)
         assert code == 0, checks
         assert checks["tables"]["status"] == "ok"
@@ -105,7 +105,7 @@ def test_a_stack_from_its_credentials_to_a_live_call(environ: dict[str, str]) ->
 
         code, checks = doctor(environ)
         assert code == 5
-        assert "keys create --stack shop" in checks["key"]["advice"]
+        assert "keys create --stack clinic" in checks["key"]["advice"]
         assert "live call" not in checks
 
 

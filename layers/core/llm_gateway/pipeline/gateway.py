@@ -15,7 +15,7 @@ from llm_gateway.dialects.dialect import Endpoint
 from llm_gateway.domain.catalog import Catalog
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.usage import RequestRecord
-from llm_gateway.errors import GatewayError
+from llm_gateway.errors import GatewayError, UpstreamTimeout
 from llm_gateway.metering.cost import format_usd
 from llm_gateway.observability.tracing import NoTracing, Tracer
 from llm_gateway.pipeline.accounts import Accounts
@@ -154,6 +154,8 @@ class Exchange:
 
     def failed(self, error: GatewayError) -> None:
         """Says that the call, or its stream, came to nothing."""
+        if isinstance(error, UpstreamTimeout) and self._gateway.clock.now() >= self.call.deadline:
+            error.error_code = "deadline_exceeded"  # the caller's time was up, or the platform's, not the provider's
         self.outcome.error = error
 
     def caller_gone(self) -> None:

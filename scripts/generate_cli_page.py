@@ -42,8 +42,8 @@ $ llm-gateway prices gpt-4.1
 
 Every command that works on a gateway takes these options, before the command or behind it. Without them it is the one
 that the environment or `.env` names (`LLM_GATEWAY_URL`, else `LLM_GATEWAY_STACK`), and without those the one that
-`make run` runs on this machine, with its own key. An address in `.env` is not called with a key of the environment: put
-both in one place, or say `--url`.
+`make run` runs on this machine, with its own key. An address in `.env` is not called with a key of the environment: the
+command ends, with 3; put both in one place, or say `--url`.
 
 """
 

@@ -12,6 +12,7 @@ from llm_gateway.adapters.dynamodb_totals import DynamoDBTotals
 from llm_gateway.adapters.memory import MemoryLedger
 from llm_gateway.adapters.memory_totals import MemoryTotals
 from llm_gateway.domain.identity import VirtualKey
+from llm_gateway.domain.listing import Wanted
 from llm_gateway.domain.ports import Ledger, TotalsStore
 from llm_gateway.domain.totals import GROUPS
 from llm_gateway.domain.usage import RequestRecord
@@ -106,3 +107,32 @@ async def test_a_team_admin_sees_the_team_and_nothing_else(books: Books) -> None
     }
     with pytest.raises(PermissionDenied):
         await books.queries.page(UsageQuestion(FEBRUARY, ("day",), {"team": "größe"}), boss, 10, None)
+
+
+async def test_a_caller_sees_what_its_key_did_in_its_team_alone(books: Books) -> None:
+    records = await filled(books)
+    for team in ("a#b", "größe", None):
+        viewer = VirtualKey("id", "key-0", "hash", team=team)
+        mine = [record for record in records if (record.team, record.key) == (team, "key-0")]
+        assert mine
+        rows = [row async for row in books.queries.rows(UsageQuestion(FEBRUARY), viewer)]
+        assert sum(row.totals.calls for row in rows) == len(mine)
+        first, until = FEBRUARY.milliseconds()
+        found = (await books.queries.requests(Wanted(first, until), viewer, 100, None)).records
+        assert {record.request_id for record in found} == {record.request_id for record in mine}
+        for record in records:
+            seen = await books.queries.request(record.request_id, viewer)
+            assert (seen is not None) == (record in mine)
+        # No totals are kept by team, key and model: where the name was another team's too nothing is shown.
+        with pytest.raises(PermissionDenied, match="2028-02-29"):
+            await books.queries.page(UsageQuestion(FEBRUARY, ("model",)), viewer, 10, None)
+
+
+async def test_a_name_of_one_team_is_grouped_by_model(books: Books) -> None:
+    at = round(datetime(2028, 2, 3, tzinfo=UTC).timestamp() * 1000)
+    record = plain_record("req_one", at_ms=at, team="a#b", key="mine", routed_model="model-1")
+    assert await books.ledger.settle(record)
+    await books.totals.fold([record])
+    viewer = VirtualKey("id", "mine", "hash", team="a#b")
+    page = await books.queries.page(UsageQuestion(FEBRUARY, ("model",)), viewer, 10, None)
+    assert [(row.values["model"], row.totals.calls) for row in page.rows] == [("model-1", 1)]

@@ -363,12 +363,12 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "an unknown key": (("models", "--key", "sk-nobody"), 5, "Incorrect API key"),
     "an expired key": (("models", "--key", "sk-over-since-years-for-local-use"), 5, "expired"),
     "a caller's key": (("teams", "list", "--key", CALLER), 5, "needs the key of an admin"),
-    "an unknown group": (("usage", "--by", "colour"), 1, "not grouped by `colour`"),
+    "an unknown group": (("usage", "--by", "colour"), 3, "not grouped by `colour`"),
     "an unknown team": (("teams", "show", "nobody"), 1, "nobody"),
     "an unknown key's name": (("keys", "disable", "nobody"), 1, "there is no key named nobody"),
     "an unknown provider": (("providers", "test", "nobody"), 1, "nobody"),
     "an unknown request": (("requests", "show", "req_x"), 1, "req_x"),
-    "an unknown period": (("teams", "create", "x", "--budget", "5/fortnight"), 1, "budget.period"),
+    "an unknown period": (("teams", "create", "x", "--budget", "5/fortnight"), 3, "is no budget"),
     "a missing file": (("run", "--config", "missing.toml"), 3, "missing.toml"),
 }
 

@@ -12,8 +12,11 @@ _NAMES = st.one_of(
     st.sampled_from(
         ["a", "b", "search", "gpt-4.1", "x y", 'q"uo\\te', "ключ", "a.b", "*", "models", "settings", "key"]
     ),
-    st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=8),
+    st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs")), min_size=1, max_size=8).filter(
+        lambda name: name == name.strip() and name not in {".", ".."}
+    ),
 )
+_CALLERS = _NAMES.filter(lambda name: "/" not in name)
 _TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
 _PROVIDERS = st.from_regex(r"[a-z][a-z0-9_-]{0,6}", fullmatch=True)
 _COUNTS = st.integers(1, 10**12)
@@ -82,9 +85,9 @@ def gateway_files(draw: st.DrawFn) -> Document:
     file["models"] = {alias: draw(_model(there, aliases[at + 1 :])) for at, alias in enumerate(aliases)}
     targets = st.builds("{}:{}".format, st.sampled_from(["echo", *file["providers"]]), _NAMES)
     file["prices"] = draw(st.dictionaries(targets, _PRICES, max_size=2))
-    file["teams"] = draw(st.dictionaries(_NAMES, _described({"markup": st.just("20%")}), max_size=2))
-    file["users"] = draw(st.dictionaries(_NAMES, _described({}), max_size=2))
-    file["keys"] = draw(st.dictionaries(_NAMES, _key(sorted(file["teams"]), aliases), max_size=3))
+    file["teams"] = draw(st.dictionaries(_CALLERS, _described({"markup": st.just("20%")}), max_size=2))
+    file["users"] = draw(st.dictionaries(_CALLERS, _described({}), max_size=2))
+    file["keys"] = draw(st.dictionaries(_CALLERS, _key(sorted(file["teams"]), aliases), max_size=3))
     file |= draw(
         st.fixed_dictionaries(
             {},

@@ -290,6 +290,31 @@ class TestWhatIsKept:
         assert manager.get_secret_value(SecretId="s/changed")["SecretString"] == "2"
         assert manager.get_secret_value(SecretId="s/binary")["SecretBinary"] == b"\x00\xff"
 
+    def test_a_promoted_version_is_the_one_that_comes_back(
+        self, tmp_path: Path, start: Callable[[Path], EmbeddedAws]
+    ) -> None:
+        first = start(tmp_path)
+        manager = client("secretsmanager", first.address)
+        for name in ("s/rotated", "s/rotated-and-set", "s/staged"):
+            old = manager.create_secret(Name=name, SecretString="old")["VersionId"]
+            new = manager.put_secret_value(SecretId=name, SecretString="new", VersionStages=["AWSPENDING"])["VersionId"]
+            if name != "s/staged":
+                manager.update_secret_version_stage(
+                    SecretId=name, VersionStage="AWSCURRENT", RemoveFromVersionId=old, MoveToVersionId=new
+                )
+        manager.put_secret_value(SecretId="s/rotated-and-set", SecretString="newest")
+
+        def current(name: str) -> str:
+            text: str = manager.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")["SecretString"]
+            return text
+
+        expected = {"s/rotated": "new", "s/rotated-and-set": "newest", "s/staged": "old"}
+        assert {name: current(name) for name in expected} == expected
+        kill(first)
+
+        manager = client("secretsmanager", start(tmp_path).address)
+        assert {name: current(name) for name in expected} == expected
+
     def test_only_the_user_can_read_the_files(self, tmp_path: Path, start: Callable[[Path], EmbeddedAws]) -> None:
         start(tmp_path)
         assert (tmp_path / "aws.sqlite").stat().st_mode & 0o077 == 0

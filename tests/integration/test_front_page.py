@@ -104,6 +104,15 @@ def test_the_example_on_the_page_runs(app: GatewayApp, capsys: pytest.CaptureFix
     assert page.texts["curl"].startswith(f"curl {app.root}/api/chat ")
 
 
+def test_the_one_line_needs_no_default_model() -> None:
+    with GatewayApp("") as plain:
+        page = Page(httpx.get(plain.root, headers={"accept": BROWSER}).text)
+        body = page.texts["curl"].partition("-d '")[2].removesuffix("'")
+        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        answer = httpx.post(f"{plain.root}/api/chat", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize("host", ['"><script>alert(1)</script>', "evil.example/path", "a b", "", "x" * 3 + "<"])
 def test_a_host_that_is_none_is_not_part_of_the_page(app: GatewayApp, host: str) -> None:
     _, page = page_of(app, host=host)

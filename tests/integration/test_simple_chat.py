@@ -36,6 +36,9 @@ key = "sk-ben-test-key"
 [keys.limited]
 key = "sk-limited-test-key"
 models = ["other"]
+[keys.rich]
+key = "sk-rich-test-key"
+budget = {{ usd = "100", period = "day" }}
 [keys.poor]
 key = "sk-poor-test-key"
 budget = {{ usd = "0.000001", period = "day" }}
@@ -203,6 +206,27 @@ def test_a_caller_who_leaves_frees_the_session(app: GatewayApp, upstream: OpenAI
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert say(app, "again", session_id="s").status_code == 200
+    assert sent(upstream) == [("user", "again")]
+
+
+def test_a_reply_that_nobody_waited_for_is_not_remembered(app: GatewayApp, upstream: OpenAIUpstream) -> None:
+    """With a budget the call runs on, for its cost."""
+    held = chat("unread", hold=True)
+    upstream.script("x", held, chat("fine"))
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{app.root}/api/chat",
+            json={"message": "unheard", "session_id": "s"},
+            headers={"authorization": "Bearer sk-rich-test-key"},
+            timeout=0.5,
+        )
+    time.sleep(0.2)  # the gateway hears of it
+    held.gate.release()
+    deadline = time.monotonic() + 5
+    while any(session.running for session in app.conversations.sessions.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert say(app, "again", session_id="s", key="rich").status_code == 200
     assert sent(upstream) == [("user", "again")]
 
 

@@ -26,7 +26,7 @@ base_url = "{base_url}"
 deployments = [{{ provider = "theirs", model = "small" }}]
 [teams.search]
 [teams.ads]
-[teams."search/theirs"]
+[teams."search: theirs"]
 [keys.search]
 team = "search"
 key = "sk-of-team-search"
@@ -34,7 +34,7 @@ key = "sk-of-team-search"
 team = "ads"
 key = "sk-of-team-ads"
 [keys.odd]
-team = "search/theirs"
+team = "search: theirs"
 key = "sk-of-team-odd"
 [keys.nobody]
 key = "sk-of-no-team"

@@ -106,6 +106,80 @@ async def test_a_key_may_come_with_its_provider(app: AdminApp, upstream: OpenAIU
     assert (await app.call("GET", "/admin/providers/new")).status_code == 404, "nothing was left half-way"
 
 
+async def test_what_an_api_key_says_is_read_to_the_letter(app: AdminApp) -> None:
+    for given, param in (
+        ({}, "api_key.value"),
+        ({"vaule": CANARY}, "api_key.vaule"),
+        ({"value": CANARY, "test": True}, "api_key.test"),
+        ({"rotate_at": None}, "api_key.value"),
+    ):
+        answer = await app.call("PATCH", "/admin/providers/corp", {"api_key": given})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+        assert CANARY not in answer.text
+    assert await app.secrets.get_secret(NAME) == OLD
+    gone = await app.call("PATCH", "/admin/providers/corp", {"api_key": None})
+    assert (gone.status_code, gone.json()["api_key"]["configured"]) == (200, False)
+    assert await app.secrets.get_secret(NAME) is None
+    assert [event.target_kind for event in app.events if event.outcome == "done"][-1] == "secret"
+
+
+async def test_a_refused_address_is_not_quoted_with_its_query(app: AdminApp) -> None:
+    for url in (f"https://x.example/v1?key={CANARY}", f"https://x.example/#{CANARY}", f"ftp://me:{CANARY}@x.example"):
+        body = {"provider_id": "new", "connection_params": {"base_url": url}}
+        answer = await app.call("POST", "/admin/providers", body)
+        assert answer.status_code == 400
+        assert CANARY not in answer.text
+    assert CANARY not in str(app.events)
+
+
+OF_TEAM = ("llm-gateway/team/search/corp", "llm-gateway/team/search/openai")
+
+
+async def with_keys_of_a_team() -> AdminApp:
+    config = '[providers.corp]\nbase_url = "https://c.example/v1"\n[teams.search]\n'
+    stays = {"llm-gateway/provider/openai": OLD, "llm-gateway/team/ads/openai": OLD}
+    return AdminApp(config, secrets={NAME: OLD, **dict.fromkeys(OF_TEAM, OLD), **stays})
+
+
+async def left(app: AdminApp) -> set[str]:
+    every = (NAME, *OF_TEAM, "llm-gateway/provider/openai", "llm-gateway/team/ads/openai")
+    return {name for name in every if await app.secrets.get_secret(name) is not None}
+
+
+async def test_a_teams_keys_go_with_it() -> None:
+    app = await with_keys_of_a_team()
+    assert (await app.call("DELETE", "/admin/teams/search", etag="*")).status_code == 204
+    assert await left(app) == {NAME, "llm-gateway/provider/openai", "llm-gateway/team/ads/openai"}
+    assert {(change.before or {})["secret_name"] for change in app.events[-1].changes} == set(OF_TEAM)
+    await app.close()
+
+
+async def test_what_apply_prunes_takes_its_keys_along() -> None:
+    app = await with_keys_of_a_team()
+    done = await app.call("POST", "/admin/apply?prune=true", {}, etag="*")
+    assert done.status_code == 200, done.text
+    assert await left(app) == {"llm-gateway/provider/openai", "llm-gateway/team/ads/openai"}
+    assert (app.events[-1].target_kind, len(app.events[-1].changes)) == ("secret", 3)
+    await app.close()
+
+
+class Keeping(MemorySecrets):
+    async def delete_secret(self, name: str) -> bool:
+        raise Unavailable("The gateway's own store does not answer.")
+
+
+async def test_keys_that_could_not_be_deleted_are_told() -> None:
+    config = '[providers.corp]\nbase_url = "https://c.example/v1"\n[teams.search]\n'
+    app = AdminApp(config, writer=Keeping(dict.fromkeys((NAME, *OF_TEAM), OLD)))
+    deleted = await app.call("DELETE", "/admin/teams/search", etag="*")
+    assert deleted.status_code == 503
+    assert OF_TEAM[0] in deleted.json()["error"]["message"]
+    done = await app.call("POST", "/admin/apply?prune=true", {}, etag="*")
+    assert (done.status_code, done.json()["secrets_left"]) == (200, [NAME])
+    assert [event.outcome for event in app.events] == ["done", "failed", "done", "failed"]
+    await app.close()
+
+
 class Refusing(MemorySecrets):
     async def put_secret(self, name: str, text: str) -> str:
         raise Unavailable("The gateway's own store does not answer.")

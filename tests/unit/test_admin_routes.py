@@ -88,3 +88,35 @@ def test_a_provider_has_its_tables_members() -> None:
     assert of_provider - {"connection_params", "api_key"} == expected
     settings = set(schema.GatewayFile.model_fields) - {"organisation", *schema.ENTRIES}
     assert set(wire.SettingsBody.model_fields) == settings
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("providers?enabled=banana", None),
+        ("providers?configured=1", None),
+        ("providers?provider_type=telnet", None),
+        ("keys?role=xyz", None),
+        ("keys?state=gone", None),
+        ("providers/corp/models?model_type=video", None),
+        ("audit?outcome=maybe", None),
+        ("keys?role=admin", ["admin"]),
+        ("keys?team=nobody", []),
+        ("prices?provider=corp", ["corp:a", "corp:b:1"]),
+        ("prices?provider=cor", []),
+    ],
+)
+async def test_a_list_is_filtered_by_what_there_can_be(query: str, found: list[str] | None) -> None:
+    price = 'input = "1"\noutput = "2"\n'
+    names = ("corp:a", "corp:b:1", "openai:a")
+    app = AdminApp(
+        '[providers.corp]\nbase_url = "https://c.example/v1"\n'
+        + "".join(f'[prices."{name}"]\n{price}' for name in names)
+    )
+    answer = await app.call("GET", f"/admin/{query}")
+    if found is None:
+        member = query.partition("?")[2].partition("=")[0]
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, member)
+    else:
+        assert [each["name"] for each in answer.json()["data"]] == found
+    await app.close()

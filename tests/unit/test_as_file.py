@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from llm_gateway.catalog.as_file import file_tables
 from llm_gateway.catalog.config import GatewayConfig, entries, keys, parse_config, pending_keys
+from llm_gateway.catalog.exported import exported_file
 from llm_gateway.catalog.schema import GatewayFile
+from llm_gateway.cli.toml_text import gateway_toml
 from llm_gateway.domain.identity import hash_key, lookup_id
 
 FILE = """
@@ -71,6 +73,17 @@ def test_what_is_stored_is_a_file_that_stores_the_same() -> None:
     assert {key.name: key.issue(key.name) for key in pending_keys(again)} == {
         key.name: replace(key, key_id=lookup_id(key.name), key_hash=hash_key(key.name)) for key in issued
     }
+
+
+def test_an_export_is_in_order_whatever_the_store_s_is() -> None:
+    first = parse_config(FILE, "gateway.toml")
+    stored, issued = entries(first), [key for _, key in keys(first)]
+    text = gateway_toml(exported_file(stored, issued))
+    assert gateway_toml(exported_file(stored[::-1], issued[::-1])) == text
+    assert text.index("[keys.boss]") < text.index("[keys.ci]")
+    exported = parse_config(text, "gateway.toml")
+    again = [key.issue(key.name) for key in pending_keys(exported)]
+    assert gateway_toml(exported_file(entries(exported), again)) == text
 
 
 def test_the_token_in_force_says_what_a_key_may_do() -> None:

@@ -163,7 +163,7 @@ async def test_what_stays_is_given_up_as_unavailable(failure: Answer | Exception
     with pytest.raises(Unavailable) as caught:
         await aws.client(attempts=4).call("Op", {})
     assert len(aws.requests) == 4
-    assert caught.value.http_status == 503
+    assert (caught.value.http_status, caught.value.response_headers()["retry-after"]) == (503, "1")
     assert "why" not in caught.value.message
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from llm_gateway.cli.client import Gateway, segment
-from llm_gateway.cli.failures import ExitCode, Failure, NotAllowed, Refused, Unreachable
+from llm_gateway.cli.failures import ExitCode, Failure, Misasked, NotAllowed, Refused, Unreachable
 from llm_gateway.cli.target import Target
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -59,7 +59,7 @@ def test_no_content_is_none() -> None:
 @pytest.mark.parametrize(
     ("response", "kind", "code", "said"),
     [
-        (envelope(400, "Wrong.", param="name", code="bad"), Refused, ExitCode.FAILED, "Wrong."),
+        (envelope(400, "Wrong.", param="name", code="bad"), Misasked, ExitCode.BAD_INPUT, "Wrong."),
         (envelope(404, "There is no team `a`."), Refused, ExitCode.FAILED, "There is no team `a`."),
         (envelope(401, "Incorrect API key."), NotAllowed, ExitCode.NOT_ALLOWED, "Incorrect API key."),
         (envelope(403, "A caller's key."), NotAllowed, ExitCode.NOT_ALLOWED, "A caller's key."),

@@ -39,6 +39,25 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
         ),
         ("default_model = ''", "default_model: must not be empty"),
         ("default_model = 5", "default_model: must be a string"),
+        *(
+            (f"[{table}.{name}]\n{more}", f"the name {words}")
+            for table, more in (
+                ("keys", ""),
+                ("teams", ""),
+                ("users", ""),
+                ("models", "deployments = [{ provider = 'openai', model = 'm' }]"),
+            )
+            for name, words in (
+                ('"."', 'must not be "."'),
+                ('".."', 'must not be ".."'),
+                ('" "', "must not begin or end with white space"),
+                ('" a"', "must not begin or end with white space"),
+                ('"a\u00a0"', "must not begin or end with white space"),
+                ('"a\u202eb"', "must not hold characters that are not seen"),
+                ('"a\u200bb"', "must not hold characters that are not seen"),
+                *((('"a/b"', 'must not hold "/"'),) if table != "models" else ()),
+            )
+        ),
         ("x_gateway = 'maybe'", "x_gateway: must be true or false"),
         ("x_gateway = 'true'", "x_gateway: must be true or false"),
         ("x_gateway = 1", "x_gateway: must be true or false"),

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_gateway.adapters.memory_conversations import MemoryConversations
 from llm_gateway.domain.conversation import MOST_BYTES, MOST_TURNS, Conversation
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.errors import InvalidRequest, UpstreamMalformed
-from llm_gateway.pipeline.conversations import _entry, _packed, _unpacked
+from llm_gateway.pipeline.conversations import Conversations, _entry, _packed, _unpacked
 from llm_gateway.schemas.openai_chat import read_chat_request
 from llm_gateway.schemas.simple_chat import SimpleChat, chat_body, read_reply, read_simple_chat
 
@@ -146,3 +147,13 @@ def test_a_reply_is_what_the_model_said() -> None:
 def test_an_answer_without_a_message_is_no_reply(body: bytes) -> None:
     with pytest.raises(UpstreamMalformed):
         read_reply(body)
+
+
+async def test_an_empty_reply_frees_its_session_before_it_is_given() -> None:
+    store = MemoryConversations()
+    warnings: list[str] = []
+    stage = Conversations(store, warnings.append)
+    turn = stage.turn(VirtualKey("1", "ann", "hash"), "s", "req_1")
+    await turn.begin()
+    assert "no reply" in (await turn.keep("Hi", "") or "")
+    assert [session.running for session in store.sessions.values()] == [False]

@@ -71,6 +71,17 @@ class TestTheFile:
         assert {one.name for one in await registry.list_keys()} == {"local", "prod"}
         assert await opens(registry, TOKEN) is not None
 
+    async def test_what_was_removed_is_told_in_one_line(self) -> None:
+        stale = [RegistryEntry("team", name, {}) for name in ("ads", "search")]
+        keys = [key(TOKEN, "prod"), key("sk-another-key-of-prod", "prod"), key("sk-old", "local", "admin")]
+        registry = MemoryRegistry(stale, keys)
+        told: list[str] = []
+        await seed_registry(registry, "sk-local", config("[teams.search]"), told.append)
+        assert told == ["llm-gateway removed 2 things that the file does not name: key prod, team ads"]
+        for same in (config("[teams.search]"), None):
+            await seed_registry(registry, "sk-local", same, told.append)
+        assert len(told) == 1
+
     async def test_none_leaves_what_was_applied_before(self) -> None:
         registry = MemoryRegistry([RegistryEntry("model", "fast", {})], [key(TOKEN, "prod")])
         await seed_registry(registry, "sk-local", None)
@@ -132,7 +143,7 @@ def test_teams_have_keys_of_their_own() -> None:
     api_key_env = "SEARCH_GEMINI"
     [teams.search.providers.mine]
     api_key_env = "SEARCH_MINE"
-    [teams."a/b".providers.openai]
+    [teams."a b".providers.openai]
     api_key_env = "OTHER"
     [teams.none.providers.openai]
     api_key_env = "NOT_SET"
@@ -146,7 +157,7 @@ def test_teams_have_keys_of_their_own() -> None:
         "gw/team/search/openai": "k1",
         "gw/team/search/gemini": "k2",
         "gw/team/search/mine": "k3",
-        "gw/team/a=2Fb/openai": "k4",
+        "gw/team/a=20b/openai": "k4",
     }
 
 

@@ -59,6 +59,25 @@ def test_the_way_from_one_revision_to_another(here: Any, there: Any) -> None:
     assert all(made[entry] is here[entry] for entry in made.keys() & here.keys() if made[entry].etag == "r0")
 
 
+def test_a_keys_new_token_is_as_old_as_its_first() -> None:
+    def token(key_id: str, name: str = "prod") -> Put:
+        return Put.token(VirtualKey(key_id, name, "hash"))
+
+    now: dict[Any, StoredEntry] = {}
+    turns: list[list[Put | Delete]] = [
+        [token("1"), Put("team", "prod", {})],
+        [token("2")],
+        [Delete("token", "1"), token("3"), token("4", "other")],
+        [Delete("token", "2"), Delete("token", "3")],
+        [token("5")],
+    ]
+    made = []
+    for revision, changes in enumerate(turns, 1):
+        now = changed(now, effective(changes, now), revision, revision * 10)
+        made.append({name: each.created_at for (kind, name), each in now.items() if kind == "token"})
+    assert made == [{"1": 10}, {"1": 10, "2": 10}, {"2": 10, "3": 10, "4": 30}, {"4": 30}, {"4": 30, "5": 50}]
+
+
 def test_what_changes_nothing_is_left_out() -> None:
     stored = {("model", "a"): StoredEntry({"n": 1, "list": [1, {"b": True}]}, "r0", None, None)}
     same = Put("model", "a", {"list": (1, {"b": True}), "n": 1})

@@ -52,6 +52,7 @@ _RETRYABLE: Final = frozenset(
 _BODY_LIMIT: Final = 16 * 1024 * 1024
 _BACKOFF_BASE_S: Final = 0.05
 _BACKOFF_CAP_S: Final = 1.0
+_RETRY_AFTER_S: Final = 1.0
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 
@@ -163,7 +164,7 @@ class AwsJsonClient:
                 failure = error
             except (UpstreamError, TimeoutError) as error:
                 failure = error
-        raise Unavailable("The gateway's own store does not answer.") from failure
+        raise Unavailable("The gateway's own store does not answer.", retry_after=_RETRY_AFTER_S) from failure
 
     def _encode(self, payload: bytes | Mapping[str, Any]) -> bytes:
         if isinstance(payload, bytes):

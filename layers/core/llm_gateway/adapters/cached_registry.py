@@ -102,7 +102,7 @@ class CachedRegistry:
     async def _look_again(self) -> RegistryView:
         """Asks the store now. Raises `errors.Unavailable` where it does not answer, or did not 5 seconds ago."""
         if self._clock() - self._failed < self._negative_ttl_s:
-            raise Unavailable("The gateway's own store does not answer.")
+            raise Unavailable("The gateway's own store does not answer.", retry_after=self._negative_ttl_s)
         view = await self._views.refresh(_CURRENT)
         assert view is not None
         return view

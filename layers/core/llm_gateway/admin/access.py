@@ -11,6 +11,12 @@ _TEAM_MEMBERS_OF_ITS_ADMIN = frozenset({"description"})
 """A team's budget, limits and markup are what others allow it: its own admin cannot raise them."""
 
 
+_BOUNDS = ("on_ledger_outage", "without_max_tokens")
+"""Members of a key that say whether budgets hold where they cannot be looked up, or a call has no bound."""
+_OF_TOKENS = "oidc:"
+"""As `pipeline.oidc.PREFIX`, which is loaded only where an identity provider is configured."""
+
+
 def authorise(route: Route, key: VirtualKey) -> None:
     """Raises `PermissionDenied` where the route is not for the caller's role."""
     if key.role == "admin":
@@ -33,10 +39,19 @@ def check_team_edit(before: Mapping[str, Any], after: Mapping[str, Any], confine
         )
 
 
-def check_key_edit(after: Mapping[str, Any], confined_to: str | None) -> None:
-    """Raises `PermissionDenied` for a key that a team's admin may not make: of another team, or mightier."""
+def check_key_edit(
+    name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any], confined_to: str | None
+) -> None:
+    """Raises `PermissionDenied` for what a team's admin may not make of a key: of another team, mightier, unbounded."""
     if confined_to is None:
         return
+    if name.startswith(_OF_TOKENS):
+        raise PermissionDenied(
+            f"Names that begin with `{_OF_TOKENS}` are those of callers by token: an admin limits them.", param="name"
+        )
+    for member in _BOUNDS:
+        if after.get(member) != (before or {}).get(member):
+            raise PermissionDenied(f"`{member}` of a key is changed by an admin.", param=member)
     if after.get("team") != confined_to:
         raise PermissionDenied(f"You may make keys of the team `{confined_to}` only.", param="team")
     if after.get("role", "caller") == "admin":

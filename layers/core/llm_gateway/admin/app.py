@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from llm_gateway.admin import resource
 from llm_gateway.admin.access import check_team_edit
-from llm_gateway.admin.ask import Handler
+from llm_gateway.admin.ask import Ask, Handler, Reply
 from llm_gateway.admin.configuration import Configuration
 from llm_gateway.admin.crud import Crud
 from llm_gateway.admin.documentation import components, operation
@@ -22,7 +22,7 @@ from llm_gateway.admin.history import History
 from llm_gateway.admin.idempotent import IdempotentCreates
 from llm_gateway.admin.keys import Keys
 from llm_gateway.admin.probe import Probe
-from llm_gateway.admin.provider_keys import ProviderKeys
+from llm_gateway.admin.provider_keys import ProviderKeys, left_behind
 from llm_gateway.admin.providers import Providers
 from llm_gateway.admin.route_table import ROUTES
 from llm_gateway.api.documentation import SECURITY_SCHEMES
@@ -101,12 +101,26 @@ def _handlers(parts: AdminParts, editing: Editing) -> dict[str, Handler]:
         **Crud(editing, resource.PRICES).handlers("price"),
         **Crud(editing, resource.ORGANISATION).handlers("organisation"),
         **teams.handlers("team"),
+        "delete_team": _with_its_secrets(editing, keys, teams),
         **Crud(editing, resource.USERS).handlers("user"),
         **Keys(editing, parts.now).handlers(),
         **Crud(editing, resource.SETTINGS).handlers("settings"),
-        **Configuration(editing).handlers(),
+        **Configuration(editing, keys).handlers(),
         **History(editing).handlers(),
     }
+
+
+def _with_its_secrets(editing: Editing, keys: ProviderKeys, teams: Crud) -> Handler:
+    """A team's own provider keys go with it: another team of its name must not call with them."""
+
+    async def delete(ask: Ask) -> Reply:
+        secrets = keys.of_removed(await editing.draft(), (), [ask.path["name"]])
+        reply = await teams.delete(ask)
+        if left := await keys.forget(ask, secrets):
+            raise left_behind(left)
+        return reply
+
+    return delete
 
 
 def _describe(app: FastAPI) -> None:

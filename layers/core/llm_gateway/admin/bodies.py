@@ -38,10 +38,17 @@ def take_secrets(body: Mapping[str, Any], route: Route) -> tuple[dict[str, Any],
         secrets["value"] = _text(left.pop("value"), "value")
     if route.group == "providers" and left.get("api_key") is not None:
         holder = left.pop("api_key")
-        if isinstance(holder, Mapping) and "value" not in holder:
-            return left, secrets  # what a GET gave: it says that there is one, and nothing of it
         if not isinstance(holder, Mapping):
             raise InvalidRequest('`api_key` must be an object: {"value": "…"}.', param="api_key")
+        for member in holder:
+            if member != "value" and member not in wire.KeyState.model_fields:
+                raise InvalidRequest(
+                    f"`api_key.{member}` is not known here: there is value.", param=f"api_key.{member}"[:256]
+                )
+        if "configured" in holder and "value" not in holder:
+            return left, secrets  # what a GET gave: it says that there is one, and nothing of it
+        if "value" not in holder:
+            raise InvalidRequest("`api_key.value` is required: the provider's key.", param="api_key.value")
         secrets["api_key"] = _text(holder["value"], "api_key.value")
     return left, secrets
 

@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_gateway.admin.ask import Ask, Handler, Reply
-from llm_gateway.admin.draft import Faults, entries_of
+from llm_gateway.admin.draft import Draft, Faults, entries_of
 from llm_gateway.admin.editing import Editing
 from llm_gateway.admin.plan import ItemChange, Plan, plan_file
 from llm_gateway.admin.preconditions import check_if_match
+from llm_gateway.admin.provider_keys import ProviderKeys, left_behind
 from llm_gateway.admin.rendering import as_json
 from llm_gateway.catalog.exported import exported_file
 from llm_gateway.domain.revisions import Change, Snapshot
-from llm_gateway.errors import InvalidRequest
+from llm_gateway.errors import GatewayError, InvalidRequest
 
 
 class Configuration:
-    def __init__(self, editing: Editing) -> None:
+    def __init__(self, editing: Editing, keys: ProviderKeys) -> None:
         self._editing = editing
+        self._keys = keys
 
     def handlers(self) -> dict[str, Handler]:
         return {"plan_config": self.plan, "apply_config": self.apply, "export_config": self.export}
@@ -28,14 +30,35 @@ class Configuration:
     async def apply(self, ask: Ask) -> Reply:
         """As one revision, and only on the one that the caller has seen the plan of."""
         plans: list[Plan] = []
+        secrets: dict[str, str] = {}
 
         def changes(snapshot: Snapshot) -> Sequence[Change]:
             check_if_match(ask, revision_etag(snapshot.revision))
             plans[:] = [_plan(ask, snapshot)]
+            secrets.clear()
+            secrets.update(self._removed(plans[0], snapshot))
             return plans[0].changes
 
         number = await self._editing.commit(ask, changes)
-        return Reply(shown_result(plans[0], number), revision_etag(number))
+        left = await self._forgotten(ask, secrets)
+        shown = shown_result(plans[0], number)
+        return Reply({**shown, "secrets_left": left} if left else shown, revision_etag(number))
+
+    def _removed(self, plan: Plan, snapshot: Snapshot) -> dict[str, str]:
+        gone = [(item.kind, item.name) for item in plan.items if item.action == "delete" and item.name is not None]
+        providers, teams = ([name for of, name in gone if of == kind] for kind in ("provider", "team"))
+        return self._keys.of_removed(Draft(snapshot), providers, teams) if providers or teams else {}
+
+    async def _forgotten(self, ask: Ask, secrets: Mapping[str, str]) -> list[str]:
+        """Never fails: the answer has tokens that are shown this once. What could not be deleted is told in it."""
+        try:
+            left = await self._keys.forget(ask, secrets)
+        except GatewayError as error:
+            await self._editing.refused(ask, error)
+            return []
+        if left:
+            await self._editing.refused(ask, left_behind(left))
+        return left
 
     async def export(self, ask: Ask) -> Reply:  # noqa: ARG002 - a handler's
         snapshot = await self._editing.editor.read()

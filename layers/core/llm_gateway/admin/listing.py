@@ -1,10 +1,12 @@
 """Pages of lists: filters, a limit, and a token for where the next page begins."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 from llm_gateway.admin.ask import Ask
+from llm_gateway.admin.route_table import Route
+from llm_gateway.catalog.providers import canonical
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.pipeline.page_tokens import PageTokens
 
@@ -26,6 +28,11 @@ class Listing:
     def __init__(self, ask: Ask) -> None:
         self.limit = _limit(ask.query.get("limit"))
         self.wanted = {name: ask.query[name] for name in ask.route.filters if name in ask.query}
+        if "provider" in self.wanted:
+            self.wanted["provider"] = canonical(self.wanted["provider"])
+        for name, value in self.wanted.items():
+            if (known := _known(ask.route, name)) and value not in known:
+                raise InvalidRequest(f"`{name}` is one of {', '.join(known)}, not `{value}`.", param=name)
         self._tokens = PageTokens(ask.actor.key_hash)
         self._question = [ask.route.operation, dict(ask.path), self.wanted]
         token = ask.query.get("next")
@@ -49,7 +56,31 @@ class Listing:
         return Rows(found, None)
 
     def _has(self, document: dict[str, Any]) -> bool:
-        return all(_text(document.get(name)) == wanted for name, wanted in self.wanted.items())
+        return all(_text(_member(document, name)) == wanted for name, wanted in self.wanted.items())
+
+
+def _member(document: Mapping[str, Any], name: str) -> Any:
+    if document["object"] == "price" and name == "provider":
+        return document["name"].partition(":")[0]
+    return document.get(name)
+
+
+def _known(route: Route, name: str) -> tuple[str, ...]:
+    """The values that a member of the list's documents can have; none where it is any text."""
+    page = None if route.answer is None else route.answer.model_fields.get("data")
+    documents = () if page is None else get_args(page.annotation)
+    member = documents[0].model_fields.get(name) if documents else None
+    return () if member is None else tuple(dict.fromkeys(_values(member.annotation)))
+
+
+def _values(annotation: Any) -> Iterator[str]:
+    if annotation is bool:
+        yield from ("true", "false")
+    elif get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    else:
+        for inner in get_args(annotation):
+            yield from _values(inner)
 
 
 def _text(value: Any) -> str:

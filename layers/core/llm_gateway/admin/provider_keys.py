@@ -5,7 +5,8 @@ current one (AWSCURRENT): https://docs.aws.amazon.com/secretsmanager/latest/user
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from llm_gateway.admin.ask import Ask, Handler, Reply
@@ -135,10 +136,50 @@ class ProviderKeys:
         await self._audited(ask, name, None)
         return Reply(None)
 
-    async def drop(self, provider: Provider) -> None:
-        """Deletes the key that only this provider has; a shipped vendor's stays, as the vendor does."""
-        if provider.name not in provider_rows() and provider.secret == provider.name:
-            await self._writer.delete_secret(self.secret_name(provider, None))
+    def of_removed(self, before: Draft, providers: Iterable[str], teams: Iterable[str]) -> dict[str, str]:
+        """Secrets that nobody is left for once these are gone, each with its provider.
+
+        A provider's is the one that only it has: a shipped vendor's stays, as the vendor does. A team's are its own.
+        """
+        found: dict[str, str] = {}
+        for provider in (self.provider(before, name) for name in providers):
+            if provider.name not in provider_rows() and provider.secret == provider.name:
+                found[self.secret_name(provider, None)] = provider.name
+        for team in teams:
+            for provider in map(partial(self.provider, before), {*provider_rows(), *before.names("provider")}):
+                name = team_secret_name(self._stack, team, provider.secret or provider.name)
+                if name is not None:
+                    found.setdefault(name, provider.name)
+        return found
+
+    async def forget(self, ask: Ask, secrets: Mapping[str, str]) -> list[str]:
+        """Deletes those of `of_removed` that there are, as one audit event; the names of those it could not delete."""
+
+        async def deleted(name: str) -> bool | None:
+            try:
+                async with self._turn:
+                    # There is none of most: looking does not count as a change, and is cheaper.
+                    there = await self._writer.describe(name) is not None
+                    return there and await self._writer.delete_secret(name)
+            except GatewayError:
+                return None
+
+        done = dict(zip(secrets, await asyncio.gather(*map(deleted, secrets)), strict=True))
+        changes = [
+            AuditChange("provider", secrets[name], {"api_key": MASK, "secret_name": name}, None)
+            for name, gone in done.items()
+            if gone
+        ]
+        if changes:
+            await self._editing.record(ask, changes, target_kind="secret")
+        return sorted(name for name, gone in done.items() if gone is None)
+
+    async def remove(self, ask: Ask, provider: Provider) -> None:
+        """The stack's key of a provider, whether there is one or not."""
+        name = self.secret_name(provider, None)
+        if await self._writer.delete_secret(name):
+            change = AuditChange("provider", provider.name, {"api_key": MASK, "secret_name": name}, None)
+            await self._editing.record(ask, [change], target_kind="secret")
 
     async def rotation(self, ask: Ask) -> Reply:
         provider, team = await self._addressed(ask)
@@ -270,6 +311,14 @@ def shown_test(provider: Provider, probed: Probed) -> dict[str, Any]:
         "error": None if probed.error is None else dict(probed.error),
         "usage": None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
     }
+
+
+def left_behind(names: Sequence[str]) -> Unavailable:
+    """What is told where the configuration has changed and secrets that went with it have not."""
+    return Unavailable(
+        f"It is deleted, but these secrets of it may still be there: {', '.join(names)}. "
+        "Delete them in Secrets Manager."
+    )
 
 
 def _need_team(draft: Draft, ask: Ask) -> str:

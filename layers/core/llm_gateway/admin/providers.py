@@ -9,7 +9,7 @@ from llm_gateway.admin.crud import Crud
 from llm_gateway.admin.draft import Draft
 from llm_gateway.admin.editing import Editing
 from llm_gateway.admin.probe import Probe
-from llm_gateway.admin.provider_keys import ProviderKeys, checked_text, shown_test
+from llm_gateway.admin.provider_keys import ProviderKeys, checked_text, left_behind, shown_test
 from llm_gateway.admin.provider_resources import ProviderModelResource, ProviderResource, need_provider
 from llm_gateway.domain.audit import AuditChange
 from llm_gateway.domain.catalog import Provider
@@ -52,7 +52,7 @@ class Providers:
             without = replace(ask, body=body)
             if text is None:
                 reply: Reply = await edit(without)
-                return reply
+                return await self._without_key(ask, reply) if "api_key" in ask.body else reply
             given = body.get("provider_id", ask.path.get("provider_id"))
             draft = await self._editing.draft()
             # Looked at before anything is stored: a key that cannot be one is no reason to be left half-way.
@@ -65,10 +65,21 @@ class Providers:
 
         return edited
 
+    async def _without_key(self, ask: Ask, reply: Reply) -> Reply:
+        """`"api_key": null`: the key is deleted. Where a provider is made there is none to be meant."""
+        if ask.route.operation == "create_provider":
+            return reply
+        draft = await self._editing.draft()
+        name = str((reply.document or {})["provider_id"])
+        await self._keys.remove(ask, self._keys.provider(draft, name))
+        return replace(reply, document=await self._with_key(ask, draft, name, dict(reply.document or {})))
+
     async def delete(self, ask: Ask) -> Reply:
         provider = await self._provider(ask)
+        secrets = self._keys.of_removed(await self._editing.draft(), [provider.name], ())
         reply = await self._crud.delete(ask)
-        await self._keys.drop(provider)
+        if left := await self._keys.forget(ask, secrets):
+            raise left_behind(left)
         return reply
 
     async def test(self, ask: Ask) -> Reply:

@@ -20,7 +20,7 @@ from llm_gateway.catalog.schema import (
     SpendingTable,
     Table,
 )
-from llm_gateway.catalog.schema_values import BaseUrl, Name, Text
+from llm_gateway.catalog.schema_values import BaseUrl, CallerName, Name, Text
 from llm_gateway.domain.audit import Outcome
 from llm_gateway.domain.catalog import Credential, Dialect
 from llm_gateway.domain.identity import Role
@@ -255,7 +255,7 @@ class TeamBody(SpendingTable):
 
 
 class TeamCreate(TeamBody):
-    name: Name
+    name: CallerName
 
 
 class Team(TeamCreate, Stamps):
@@ -271,7 +271,7 @@ class UserBody(SpendingTable):
 
 
 class UserCreate(UserBody):
-    name: Name
+    name: CallerName
 
 
 class User(UserCreate, Stamps):
@@ -296,7 +296,7 @@ class KeyBody(SpendingTable):
 
 
 class KeyCreate(KeyBody):
-    name: Name
+    name: CallerName
 
 
 class Token(Table):
@@ -431,6 +431,9 @@ class Applied(Table):
     revision: int
     changes: list[ItemChange]
     keys: list[NewToken]
+    secrets_left: list[str] = Field(
+        [], description="Secrets of what was removed that could not be deleted: they are in Secrets Manager still."
+    )
 
 
 class Configuration(Table):

@@ -153,6 +153,8 @@ def parse_config(text: str, name: str) -> GatewayConfig:
         document = tomllib.loads(text, parse_float=TomlFloat)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{name}: is not TOML: {error}"]) from None
+    except (ValueError, RecursionError):  # Python's own bounds, of an integer's digits and of nesting
+        raise ConfigError([f"{name}: holds a number that is too long, or is nested too deeply"]) from None
     try:
         return check_document(document, name)
     except ConfigError as error:

@@ -3,12 +3,12 @@
 Applied again it changes nothing. Tokens of keys are not in it, nor are keys of providers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from llm_gateway.catalog.as_file import file_tables
+from llm_gateway.catalog.as_file import TABLE_OF, file_tables
 from llm_gateway.catalog.schema import GatewayFile
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.ports import RegistryEntry
@@ -16,7 +16,7 @@ from llm_gateway.domain.ports import RegistryEntry
 
 def exported_file(entries: Iterable[RegistryEntry], keys: Iterable[VirtualKey]) -> dict[str, Any]:
     """The file's tables; times are `datetime`. What an earlier version stored and this one refuses comes as it is."""
-    tables = file_tables(entries, keys)
+    tables = _in_order(file_tables(entries, keys))
     try:
         file = GatewayFile.model_validate(tables).model_dump(exclude_defaults=True)
     except ValidationError:
@@ -33,6 +33,19 @@ def exported_file(entries: Iterable[RegistryEntry], keys: Iterable[VirtualKey]) 
         for rule in table.get("rules", ()):
             if "budget_used_above" in rule["when"]:
                 rule["when"]["budget_used_above"] = float(rule["when"]["budget_used_above"])
+    return file
+
+
+def _in_order(tables: dict[str, Any]) -> dict[str, Any]:
+    """Tables by name, whatever order the store gives them in: two exports of one configuration are one text."""
+    file = {name: dict(sorted(table.items())) if name in TABLE_OF.values() else table for name, table in tables.items()}
+    for provider in file["providers"].values():
+        if isinstance(models := provider.get("models"), Mapping):
+            provider["models"] = dict(sorted(models.items()))
+    for key in file["keys"].values():
+        for name in ("tags", "metadata"):
+            if isinstance(pairs := key.get(name), Mapping):
+                key[name] = dict(sorted(pairs.items()))
     return file
 
 

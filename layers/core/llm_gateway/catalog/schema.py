@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field,
 from llm_gateway.catalog.schema_values import (
     After,
     BaseUrl,
+    CallerName,
     Count,
     HeaderName,
     HeaderValue,
@@ -284,9 +285,9 @@ class GatewayFile(Table):
     providers: dict[str, ProviderTable] = {}
     models: dict[Name, ModelTable] = {}
     prices: dict[str, PriceTable] = {}
-    teams: dict[Name, TeamTable] = {}
-    users: dict[Name, UserTable] = {}
-    keys: dict[Name, KeyTable] = {}
+    teams: dict[CallerName, TeamTable] = {}
+    users: dict[CallerName, UserTable] = {}
+    keys: dict[CallerName, KeyTable] = {}
 
 
 TABLES: dict[str, type[Table]] = {

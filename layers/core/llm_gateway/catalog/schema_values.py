@@ -101,16 +101,41 @@ def _short(value: str) -> str:
     return value
 
 
+def _visible(value: str) -> str:
+    """A name looks like what it is, and can stand in a path: two that look alike are one."""
+    if value in {".", ".."}:
+        raise _fault(f'must not be "{value}"')
+    if value != value.strip():
+        raise _fault("must not begin or end with white space")
+    if any(category(character) == "Cf" for character in value):
+        raise _fault("must not hold characters that are not seen, such as those for the direction of text")
+    return value
+
+
+def _one_step(value: str) -> str:
+    if "/" in value:
+        raise _fault('must not hold "/"')
+    return value
+
+
+def _shown_url(value: str) -> str:
+    """As it may be told: query, fragment and credentials may be secret."""
+    shown = value.partition("?")[0].partition("#")[0]
+    return f"{shown.partition('://')[0]}://…" if "@" in shown else shown
+
+
 def _url(value: str) -> str:
     if fault := base_url_fault(value):
-        raise _fault(f'"{value}" {fault}' if "credentials" not in fault else fault)
+        raise _fault(f'"{_shown_url(value)}" {fault}' if "credentials" not in fault else fault)
     return value.rstrip("/")
 
 
 def _origin(value: str) -> str:
     fault = base_url_fault(value)
     if value != "*" and (fault or value.startswith("echo:") or value.count("/") > 2):
-        raise _fault(f'"{value}" is not an origin: write it such as "https://app.corp.example", without a path')
+        raise _fault(
+            f'"{_shown_url(value)}" is not an origin: write it such as "https://app.corp.example", without a path'
+        )
     return value
 
 
@@ -182,7 +207,9 @@ Money = Annotated[
     str, BeforeValidator(_money), WithJsonSchema({"type": ["string", "integer"], "examples": ["0.10"], "minimum": 0})
 ]
 Text = Annotated[str, AfterValidator(_plain_text)]
-Name = Annotated[Text, AfterValidator(_short)]
+Name = Annotated[Text, AfterValidator(_short), AfterValidator(_visible)]
+CallerName = Annotated[Name, AfterValidator(_one_step)]
+"""Of a team, a user, a key: one step of a path under `/admin`."""
 BaseUrl = Annotated[str, AfterValidator(_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False, strict=True)]

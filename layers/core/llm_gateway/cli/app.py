@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
@@ -155,4 +156,12 @@ app.command("completion")(completion)
 
 
 def main() -> None:
+    _speak_plainly()
     app()
+
+
+def _speak_plainly() -> None:
+    """What a terminal's encoding has no sign for is escaped; bytes that are no text are told, not passed on."""
+    for stream, errors in ((sys.stdin, "strict"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)

@@ -40,6 +40,8 @@ def apply(
             raise typer.Exit(ExitCode.CHANGES if plan["changes"] else ExitCode.OK)
         if not shell.out.json:
             _show(shell, plan, file, configuration.told)
+        if (own := configuration.own_key(_weakened(plan))) is not None:
+            raise Failure(f"nothing was applied: it would take {own} away, disable or demote it: the key you call with")
         if not (yes or shell.out.confirm("Apply these changes?")):
             raise Failure("nothing was applied" if shell.out.asks else "nothing was applied: nobody to ask; say --yes")
         applied = configuration.apply(wanted.document, prune=prune, revision=plan["revision"])
@@ -62,6 +64,22 @@ def open_configuration(shell: Shell) -> "Iterator[Configuration]":
         yield ThroughAdminPlane(gateway)
 
 
+def _weakened(plan: "Planned") -> list[str]:
+    """The keys that can do less once it is applied: deleted, disabled, or of another role."""
+    of_keys = [each for each in plan["changes"] if each["kind"] == "key"]
+    return [each["name"] for each in of_keys if each["action"] == "delete" or any(map(_weakens, each["members"]))]
+
+
+def _weakens(member: Mapping[str, Any]) -> bool:
+    match member["member"]:
+        case "enabled":
+            return bool(member["after"] is False)
+        case "role":
+            return bool(member["before"] == "admin" != member["after"])
+        case _:
+            return False
+
+
 def _show(shell: Shell, plan: "Planned", file: Path, told: str) -> None:
     from llm_gateway.cli.plan_view import print_plan
 
@@ -72,6 +90,8 @@ def _tell(shell: Shell, applied: "Applied") -> None:
     shell.out.say(f"applied as revision {applied['revision']}; it takes effect within 30 seconds")
     for made in applied["keys"]:
         shell.out.say(f"key {made['name']}, shown this once: {made['key']}")
+    for name in applied.get("secrets_left", ()):
+        shell.out.say(f"the secret {name} of what was deleted may still be there: delete it in Secrets Manager")
 
 
 def _tell_secrets(shell: Shell, configuration: "Configuration", wanted: "GatewayToml") -> None:

@@ -45,13 +45,17 @@ def chat(
         elif sys.stdin.isatty():
             _converse(session)
         else:
-            for line in sys.stdin:
+            while line := _line():
                 if not _turn(session, line):
                     break
 
 
 def _said(words: list[str]) -> str:
-    said = "\n".join(_stdin() if each == _ALL_OF_STDIN else each for each in words)
+    """Words are said as on the command line; standard input stands on lines of its own."""
+    said = ""
+    for before, each in zip([_ALL_OF_STDIN, *words], words, strict=False):
+        between = "\n" if _ALL_OF_STDIN in (before, each) else " "
+        said += (between if said else "") + (_stdin() if each == _ALL_OF_STDIN else each)
     if not said.strip():
         raise BadInput("there is nothing to say: the message is empty")
     return said
@@ -60,6 +64,13 @@ def _said(words: list[str]) -> str:
 def _stdin() -> str:
     try:
         return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise BadInput("standard input is not UTF-8") from None
+
+
+def _line() -> str:
+    try:
+        return sys.stdin.readline()
     except UnicodeDecodeError:
         raise BadInput("standard input is not UTF-8") from None
 
@@ -96,7 +107,7 @@ def _ask() -> str:
 
         return input(_PROMPT)
     print(_PROMPT, end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
+    line = _line()
     if not line:
         raise EOFError
     return line

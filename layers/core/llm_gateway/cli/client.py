@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from llm_gateway.cli.failures import Failure, NotAllowed, Refused, Unreachable
+from llm_gateway.cli.failures import BadInput, Failure, Misasked, NotAllowed, Refused, Unreachable
 from llm_gateway.cli.target import KEY, Target
 
 CONNECT_S: Final = 5.0
@@ -25,6 +25,8 @@ class Gateway:
 
     def __init__(self, target: Target, transport: httpx.BaseTransport | None = None) -> None:
         self._target = target
+        base = urlsplit(target.root).path
+        self._asking = (f"{base}/admin", f"{base}/usage")  # what is refused there is the command's own input
         headers = {"user-agent": "llm-gateway-cli"}
         if target.key is not None:
             headers["authorization"] = f"Bearer {target.key}"
@@ -129,6 +131,8 @@ class Gateway:
             message = f"{self._target.told} wants a key: give it with --key, or in {KEY}"
         if status in (401, 403):
             return NotAllowed(message, status, code, param)
+        if status in (400, 422) and urlsplit(str(response.url)).path.startswith(self._asking):
+            return Misasked(message, status, code, param)
         return Refused(message, status, code, param)
 
     def _no_gateway(self, response: httpx.Response) -> Failure:
@@ -142,7 +146,9 @@ class Gateway:
 
 
 def segment(name: str) -> str:
-    """A name as part of a path: `openai:gpt-4.1/a b` loses nothing."""
+    """A name as part of a path: `openai:gpt-4.1/a b` loses nothing. Raises `BadInput`."""
+    if not name.strip():
+        raise BadInput("a name is empty")
     return quote(name, safe=":")
 
 

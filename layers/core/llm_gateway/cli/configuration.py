@@ -4,7 +4,7 @@ Both ways make one plan (`admin.plan`) and one revision.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
@@ -30,6 +30,10 @@ class Configuration(Protocol):
     told: str
     """What messages call it."""
 
+    def own_key(self, names: Iterable[str]) -> str | None:
+        """Which of these keys the command calls with."""
+        ...
+
     def plan(self, document: Mapping[str, Any], *, prune: bool) -> Planned: ...
 
     def apply(self, document: Mapping[str, Any], *, prune: bool, revision: int) -> Applied:
@@ -49,6 +53,11 @@ class ThroughAdminPlane:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self.told = gateway.target.told
+
+    def own_key(self, names: Iterable[str]) -> str | None:
+        from llm_gateway.cli.key_ways import own_key
+
+        return own_key(self._gateway, names)
 
     def plan(self, document: Mapping[str, Any], *, prune: bool) -> Planned:
         found: Planned = self._ask("/admin/plan", document, prune)
@@ -110,6 +119,9 @@ class OnTables:
         self._place = place
         self._stack = stack
         self.told = f"stack {stack}"
+
+    def own_key(self, names: Iterable[str]) -> str | None:  # noqa: ARG002
+        return None  # AWS credentials stay
 
     def plan(self, document: Mapping[str, Any], *, prune: bool) -> Planned:
         from llm_gateway.admin.configuration import shown_plan

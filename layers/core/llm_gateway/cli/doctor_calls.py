@@ -1,5 +1,6 @@
 """What `doctor` asks the gateway itself, over the address that its callers use: to the last, a streamed answer."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,9 @@ _QUESTION: Final = ({"role": "user", "content": "Reply with the word ready, and 
 _SLOW_S: Final = 2.0
 _AT_ONCE: Final = 0.95
 """Of a long answer's time, when its first words came: then something on the way collects it before it goes on."""
+
+_KEYLESS: Final = re.compile(r"provider `([^`\s]+)` has no key")
+"""As `pipeline.dispatch` says it."""
 
 _BY_CODE: Final[Mapping[str | None, str]] = {
     "model_not_found": "name one that is there: `llm-gateway models` lists them",
@@ -77,12 +81,14 @@ def _stores(gateway: "Gateway") -> Finding:
 def _key(shell: Shell, gateway: "Gateway") -> tuple[Finding, list[str]]:
     """The key's finding, and the models that it may use: aliases first."""
     try:
-        found = gateway.get("/models/available")["data"]
+        models = [each["id"] for each in gateway.get("/models/available")["data"]]
     except NotAllowed as error:
         return failed("key", error, _where_keys_come_from(shell)), []
     except Failure as error:
         return failed("key", error), []
-    return Finding("key", "ok", "the gateway knows the key"), [each["id"] for each in found]
+    except (KeyError, TypeError):
+        return failed("key", Unreachable(f"{gateway.target.root} does not list models as a gateway does")), []
+    return Finding("key", "ok", "the gateway knows the key"), models
 
 
 def _where_keys_come_from(shell: Shell) -> str:
@@ -157,6 +163,8 @@ def _billed(gateway: "Gateway", answer: StreamedAnswer) -> Finding:
 def _what_to_do(error: Failure) -> str | None:
     if not isinstance(error, Refused):
         return "the gateway answers, and its stream broke: look into its log"
+    if (keyless := _KEYLESS.search(str(error))) is not None:
+        return f"give it one: `llm-gateway secrets set {keyless[1]}`"
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
     if isinstance(error, NotAllowed):

@@ -1,5 +1,6 @@
 """`llm-gateway export`: a gateway's configuration as a gateway.toml."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,8 @@ def export(
         return
     text = gateway_toml(tables)
     if output is None:
-        print(text, end="")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())  # TOML is UTF-8, whatever the terminal's encoding
         return
     try:
         output.write_text(text, encoding="utf-8")

@@ -61,6 +61,12 @@ class Refused(Failure):
         self.param = param
 
 
+class Misasked(Refused):
+    """400 of what reads or configures the gateway: an option or a name that it does not take."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
 class NotAllowed(Refused):
     """401 and 403."""
 

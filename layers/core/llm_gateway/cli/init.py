@@ -54,6 +54,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a gateway.toml to start from: an alias over the providers you have keys for, and a budget."""
+    if file.is_dir():
+        raise BadInput(f"{file} is a directory: name a file in it")
     if file.exists() and not force:
         raise BadInput(f"{file} is there already: --force replaces it")
     if not yes and not shell.out.asks:
@@ -65,7 +67,7 @@ def init(
     try:
         _replace(file, text)
     except OSError as error:
-        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
+        raise BadInput(f"{file} cannot be written: {error.strerror or error}") from None
     missing = keys_missing([name for name, _ in wanted.providers], shell.environ)
     found = {"file": str(file), "providers": [name for name, _ in wanted.providers], "keys_missing": missing}
     shell.out.show(found, lambda: shell.out.say("\n".join([f"{file} is written"])))
@@ -96,6 +98,10 @@ class _Questions:
             if not chosen:
                 raise BadInput(f"name a model of {name} with --model")
             wanted.providers.append((name, chosen))
+        if base_url and base_url not in wanted.base_urls.values():
+            if not providers or names[0] == "echo":
+                raise BadInput("--base-url is the address of a provider: say which with --provider")
+            wanted.base_urls[names[0]] = base_url
         wanted.budget = _money(budget if budget is not None else self._ask("Budget a month, in US dollars", "none"))
         return wanted
 

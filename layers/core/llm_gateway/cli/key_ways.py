@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_gateway.cli.client import Gateway, segment
+from llm_gateway.cli.failures import Refused
 from llm_gateway.local.key_life import create_key, list_keys, revoke_key, rotate_key, switch_key
 from llm_gateway.local.place import Place, with_registry
 
@@ -51,6 +52,9 @@ class Keys(Protocol):
     def switch(self, name: str, *, enabled: bool) -> None: ...
     def revoke(self, name: str) -> None: ...
     def all(self) -> Iterable[dict[str, Any]]: ...
+    def is_own(self, name: str) -> bool:
+        """Whether it is the name of the key that the command itself calls with."""
+        ...
 
 
 class KeysByGateway:
@@ -80,8 +84,30 @@ class KeysByGateway:
     def all(self) -> Iterable[dict[str, Any]]:
         return self._gateway.pages("/admin/keys")
 
+    def is_own(self, name: str) -> bool:
+        return own_key(self._gateway, [name]) is not None
+
     def _made(self, answer: dict[str, Any]) -> Made:
         return Made(answer["name"], answer["key"], self._gateway.target.base_url)
+
+
+def own_key(gateway: Gateway, names: Iterable[str]) -> str | None:
+    """Which of these keys the command calls with: by the public id of its token. None for none of them."""
+    from llm_gateway.domain.identity import lookup_id
+
+    if gateway.target.key is None:
+        return None
+    token = lookup_id(gateway.target.key)
+    for name in names:
+        try:
+            tokens = gateway.get(f"/admin/keys/{segment(name)}").get("tokens")
+        except Refused as error:
+            if error.status == 404:
+                continue
+            raise
+        if any(each.get("key_id") == token for each in tokens or ()):
+            return name
+    return None
 
 
 class KeysByTables:
@@ -119,6 +145,9 @@ class KeysByTables:
     def all(self) -> Iterable[dict[str, Any]]:
         found = asyncio.run(with_registry(self._place, lambda registry: list_keys(registry, time.time())))
         return [_shown(key, state) for key, state in found]
+
+    def is_own(self, name: str) -> bool:  # noqa: ARG002
+        return False  # AWS credentials stay
 
 
 def _shown(key: "VirtualKey", state: str) -> dict[str, Any]:

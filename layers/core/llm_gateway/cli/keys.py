@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from llm_gateway.cli.failures import Failure
 from llm_gateway.cli.shell import Shell, with_shell
-from llm_gateway.cli.values import budget, span
+from llm_gateway.cli.values import a_name, budget, span
 
 if TYPE_CHECKING:
     from llm_gateway.cli.key_ways import Keys, Made
@@ -21,7 +22,7 @@ keys = typer.Typer(
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="A model or pattern it may use; may be repeated.")]
 Providers = Annotated[list[str] | None, typer.Option("--provider", help="A provider it may reach; may be repeated.")]
-Named = Annotated[str, typer.Argument(help="The key's name.")]
+Named = Annotated[str, typer.Argument(help="The key's name.", callback=a_name)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Role = Literal["caller", "team-admin", "admin"]
 
@@ -32,7 +33,7 @@ _LONGEST_OVERLAP_S = 30 * 86400
 @with_shell
 def create(
     shell: Shell,
-    name: Annotated[str, typer.Option(help="What the key is called in usage and logs.")] = "first",
+    name: Annotated[str, typer.Option(help="What the key is called in usage and logs.", callback=a_name)] = "first",
     team: Annotated[str | None, typer.Option(help="The team that it belongs to.")] = None,
     owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
     role: Annotated[Role, typer.Option(help="What it may do beside calling models.")] = "caller",
@@ -105,9 +106,18 @@ def enable(shell: Shell, name: Named) -> None:
 
 @keys.command("revoke")
 @with_shell
-def revoke(shell: Shell, name: Named, yes: Yes = False) -> None:
+def revoke(
+    shell: Shell,
+    name: Named,
+    yes: Yes = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if it is the key that this command calls with.")] = False,
+) -> None:
     """End a key for good, with its limits and every token of its name. What it used stays in usage."""
     with _keys(shell) as way:
+        if way.is_own(name) and not force:
+            if not shell.out.confirm(f"{name} is the key that you call with: end it, and be locked out?"):
+                raise Failure(f"nothing was changed: {name} is the key that this command calls with; say --force")
+            yes = True
         shell.sure(f"Revoke the key {name}? Callers with it are refused within 30 seconds.", yes=yes)
         way.revoke(name)
     done = {"name": name, "revoked": True}

@@ -39,11 +39,11 @@ class Output:
 
     def data(self, value: Any) -> None:
         """One JSON document."""
-        print(jsonlib.dumps(value, indent=2, ensure_ascii=False))
+        print(jsonlib.dumps(value, indent=2, ensure_ascii=not _in_unicode()))
 
     def line(self, value: Any) -> None:
         """One JSON document on a line of its own, at once: for what goes on."""
-        print(jsonlib.dumps(value, ensure_ascii=False), flush=True)
+        print(jsonlib.dumps(value, ensure_ascii=not _in_unicode()), flush=True)
 
     def show(self, value: Any, show: Callable[[], None]) -> None:
         """`value` as JSON, or what `show` prints."""
@@ -132,6 +132,11 @@ class Output:
         for row in rows:
             table.add_row(*(Text(each) for each in row))
         Console(no_color=self._colourless, highlight=False).print(table)
+
+
+def _in_unicode() -> bool:
+    """Whether stdout takes every character as it is; JSON has escapes of its own for the others."""
+    return (sys.stdout.encoding or "ascii").lower().replace("_", "-").startswith("utf")
 
 
 def _cell(value: object) -> str:

@@ -64,7 +64,10 @@ def _asked(provider: str) -> str:
     if sys.stdin.isatty():
         key = str(typer.prompt(f"Key of {provider}", hide_input=True, err=True))
     else:
-        key = sys.stdin.read().strip()
+        try:
+            key = sys.stdin.read().strip()
+        except UnicodeDecodeError:
+            raise BadInput("standard input is not UTF-8") from None
     if not key:
         raise BadInput("the key is empty")
     return key

@@ -18,11 +18,13 @@ def run(
     ] = False,
 ) -> None:
     """Run the gateway on this machine, on an AWS of its own."""
+    from llm_gateway.cli.failures import told_plainly
     from llm_gateway.cli.target import environment
     from llm_gateway.local.run import Options
     from llm_gateway.local.run import run as run_gateway
 
-    environ = environment()
+    with told_plainly():
+        environ = environment()
     signal.signal(signal.SIGTERM, _interrupt)
     options = Options(port=port, config=config, data=data, outlive=outlive)
     raise typer.Exit(run_gateway(options, environ))

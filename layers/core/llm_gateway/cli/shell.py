@@ -11,12 +11,13 @@ app.command("models")(models)
 import functools
 import inspect
 from collections.abc import Callable
+from decimal import InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final
 
 import typer
 
-from llm_gateway.cli.failures import Failure, told_plainly
+from llm_gateway.cli.failures import Failure, Unreachable, told_plainly
 from llm_gateway.cli.output import Output
 from llm_gateway.cli.target import DATA, KEY, STACK, URL, Given, Target, environment, find_place, find_target, named
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _WHICH: Final = "Which gateway"
 _HOW: Final = "Output"
+_UNREAD: Final = (KeyError, IndexError, TypeError, ValueError, AttributeError, InvalidOperation)
+"""What reading a document of another shape raises."""
 
 UrlOption = Annotated[
     str | None, typer.Option("--url", help=f"The gateway's address; or {URL}.", rich_help_panel=_WHICH)
@@ -77,6 +80,7 @@ class Shell:
         self.given = given
         self.environ = environment()
         self.out = Output(json=bool(given.json), no_color=bool(given.no_color))
+        self._called: Target | None = None
 
     def target(self) -> Target:
         """Raises `BadInput`, `Unreachable`, `StackError`."""
@@ -86,7 +90,17 @@ class Shell:
         """To be used in a `with`. Raises as `target`."""
         from llm_gateway.cli.client import Gateway
 
-        return Gateway(self.target())
+        self._called = self.target()
+        return Gateway(self._called)
+
+    def unread(self, error: Exception) -> Failure | None:
+        """What to tell of an error that an answer without our members, or with others, leads to."""
+        if self._called is None or type(error) not in _UNREAD:
+            return None
+        return Unreachable(
+            f"what answers at {self._called.root} is no gateway, or one of another version:"
+            f" its answer cannot be read ({type(error).__name__}: {error})"
+        )
 
     def place(self) -> "Place":
         """The tables behind the gateway, for who has AWS credentials. Raises `StackError`, `CannotRun`."""
@@ -127,7 +141,13 @@ def with_shell(command: Callable[Concatenate[Shell, ...], None]) -> Callable[...
             ctx.obj = given
             return
         with told_plainly():
-            command(Shell(given), **values)
+            shell = Shell(given)
+            try:
+                command(shell, **values)
+            except _UNREAD as error:
+                if (told := shell.unread(error)) is None:
+                    raise
+                raise told from None
 
     del run.__wrapped__  # Typer would look through it
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -16,6 +16,8 @@ URL: Final = "LLM_GATEWAY_URL"
 KEY: Final = "LLM_GATEWAY_KEY"
 STACK: Final = "LLM_GATEWAY_STACK"
 DATA: Final = "LLM_GATEWAY_DATA"
+_UNCLAIMED: Final = f"{URL} of .env"
+"""What `environment` calls an address of `.env` that the environment's key is not for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,13 @@ def named(given: Given, environ: Mapping[str, str]) -> tuple[str | None, str | N
         raise BadInput("--url and --stack name two gateways: give one of them")
     if given.url or given.stack:
         return given.url, given.stack
+    if unclaimed := environ.get(_UNCLAIMED):
+        if given.key is None:
+            raise BadInput(
+                f".env names a gateway ({URL}), and {KEY} is the environment's: it is not sent to an address from"
+                " elsewhere; put both in one place, or say --url or --key"
+            )
+        return unclaimed, None
     if url := environ.get(URL):
         return url, None
     return None, environ.get(STACK) or None
@@ -93,7 +102,11 @@ def find_place(given: Given, environ: Mapping[str, str]) -> "Place":
 
 
 def data_of(given: Given, environ: Mapping[str, str]) -> Path:
-    return given.data or Path(environ.get(DATA) or ".local")
+    """Raises `BadInput`."""
+    data = given.data or Path(environ.get(DATA) or ".local")
+    if data.exists() and not data.is_dir():
+        raise BadInput(f"{data} is no directory: --data (or {DATA}) says where `make run` keeps its data")
+    return data
 
 
 def read_root(url: str) -> str:
@@ -130,12 +143,15 @@ def environment() -> Mapping[str, str]:
     """The process's, with what `.env` adds to it, as `run` reads it.
 
     An address that a `.env` names is not called with a key from elsewhere: whoever wrote the files of the directory
-    that one happens to be in would get the key.
+    that one happens to be in would get the key. `named` tells of it. Raises `BadInput`.
     """
     from dotenv import load_dotenv
 
     own_key = KEY in os.environ and URL not in os.environ
-    load_dotenv(Path(".env"), override=False)
-    if own_key:
-        os.environ.pop(URL, None)
+    try:
+        load_dotenv(Path(".env"), override=False)
+    except UnicodeDecodeError:
+        raise BadInput(".env is not UTF-8") from None
+    if own_key and (unclaimed := os.environ.pop(URL, None)):
+        return {**os.environ, _UNCLAIMED: unclaimed}
     return os.environ

@@ -6,11 +6,11 @@ import typer
 
 from llm_gateway.cli.keys import Yes
 from llm_gateway.cli.shell import Shell, with_shell
-from llm_gateway.cli.values import budget
+from llm_gateway.cli.values import a_name, budget
 
 teams = typer.Typer(help="Teams: who shares a budget.", no_args_is_help=True, rich_markup_mode="rich")
 
-Named = Annotated[str, typer.Argument(help="The team's name.")]
+Named = Annotated[str, typer.Argument(help="The team's name.", callback=a_name)]
 
 
 @teams.command("list")

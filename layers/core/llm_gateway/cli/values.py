@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import typer
 
+from llm_gateway.domain.limits import Period
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PERIODS: Final = get_args(Period)
 _LONGEST_S: Final = 3660 * 86400
 
 
@@ -23,7 +26,7 @@ def span(text: str) -> int:
 
 
 def budget(text: str | None) -> dict[str, Any] | None:
-    """`50/month` as gateway.toml has it: `{"usd": "50", "period": "month"}`. The gateway knows the periods."""
+    """`50/month` as gateway.toml has it: `{"usd": "50", "period": "month"}`."""
     if text is None:
         return None
     usd, slash, period = text.partition("/")
@@ -31,7 +34,7 @@ def budget(text: str | None) -> dict[str, Any] | None:
         amount = Decimal(usd)
     except InvalidOperation:
         amount = Decimal(-1)
-    if not slash or not period or not amount.is_finite() or amount < 0:
+    if not slash or period.strip() not in _PERIODS or not amount.is_finite() or amount < 0:
         raise typer.BadParameter(f"{text!r} is no budget: write US dollars and a period, such as 50/month or 2.50/day")
     return {"usd": usd.strip(), "period": period.strip()}
 
@@ -45,6 +48,13 @@ def where(given: Iterable[str] | None, names: tuple[str, ...]) -> dict[str, str]
             raise typer.BadParameter(f"{each!r}: write NAME=VALUE, the name being one of {', '.join(names)}")
         found[name] = value
     return found
+
+
+def a_name(text: str | None) -> str | None:
+    """A callback of options and arguments: there is something in a name."""
+    if text is not None and not text.strip():
+        raise typer.BadParameter("the name is empty")
+    return text
 
 
 def known_providers(incomplete: str) -> list[str]:

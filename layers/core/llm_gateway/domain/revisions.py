@@ -131,13 +131,28 @@ def check_size(put: Put) -> None:
 def changed(
     entries: Mapping[EntryId, StoredEntry], changes: Mapping[EntryId, Change], revision: int, now: int
 ) -> dict[EntryId, StoredEntry]:
-    """The entries as `revision` has them; `now` in Unix seconds."""
+    """The entries as `revision` has them; `now` in Unix seconds.
+
+    A token beside or after others of its key's name was made with the first of them: that is when the key was made.
+    """
     made = dict(entries)
+    first = _keys_made(entries) if any(kind == "token" for kind, _ in changes) else {}
     for entry, change in changes.items():
         before = made.pop(entry, None)
         if isinstance(change, Put):
-            created = now if before is None else before.created_at
+            otherwise = first.get(change.document.get("name"), now) if change.kind == "token" else now
+            created = otherwise if before is None else before.created_at
             made[entry] = StoredEntry(change.document, etag_of(revision), created, now)
+    return made
+
+
+def _keys_made(entries: Mapping[EntryId, StoredEntry]) -> dict[Any, int]:
+    """When each key's first token was made, by the key's name, as far as that is known."""
+    made: dict[Any, int] = {}
+    for (kind, _), stored in entries.items():
+        if kind == "token" and stored.created_at is not None:
+            name = stored.document.get("name")
+            made[name] = min(stored.created_at, made.get(name, stored.created_at))
     return made
 
 

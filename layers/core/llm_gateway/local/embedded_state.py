@@ -23,6 +23,7 @@ from typing import Any
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.table import Table
+from moto.secretsmanager.models import FakeSecret, secretsmanager_backends
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any] | None]
 """Makes one request at the embedded AWS: (X-Amz-Target, body) -> the answer's body, None where it is an error."""
@@ -60,6 +61,7 @@ class EmbeddedState:
 
     def __init__(self, path: Path, region: str) -> None:
         self._backend = dynamodb_backends[DEFAULT_ACCOUNT_ID][region]
+        self._secrets = secretsmanager_backends[DEFAULT_ACCOUNT_ID][region]
         path.touch(mode=0o600)  # it holds the providers' keys
         try:
             # Opened by the main thread, used by the server's only worker: never by both at once.
@@ -157,12 +159,17 @@ class EmbeddedState:
 
     def _keep_secret(self, name: str, call: Call) -> None:
         described = call(f"{SECRETS}DescribeSecret", {"SecretId": name})
-        value = call(f"{SECRETS}GetSecretValue", {"SecretId": name})
+        value = call(f"{SECRETS}GetSecretValue", {"SecretId": name, "VersionStage": "AWSCURRENT"})
         if described is None or value is None or described.get("DeletedDate"):
             # It may have been called by its ARN, which ends with its name and six characters of chance.
             name = SECRET_ARN.sub(r"\1", name)
             self._db.execute("DELETE FROM secrets WHERE name = ?", (name,))
             return
+        # moto's own mark of the current version does not go along where AWSCURRENT is moved, and the next
+        # PutSecretValue would take the label from the marked one: two would be current then.
+        secret = self._secrets.secrets[described["Name"]]
+        if isinstance(secret, FakeSecret):
+            secret.set_default_version_id(value["VersionId"])
         image: dict[str, Any] = {
             "Name": described["Name"],
             "Description": described.get("Description") or "",

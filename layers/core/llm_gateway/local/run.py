@@ -163,7 +163,8 @@ async def fill_registry(setup: Setup, settings: Settings, endpoint: Endpoint) ->
             endpoint_url=endpoint.url,
             timeout_s=10.0,
         )
-        return await seed_registry(DynamoDBRegistry(aws, settings.registry_table), setup.key, setup.config)
+        registry = DynamoDBRegistry(aws, settings.registry_table)
+        return await seed_registry(registry, setup.key, setup.config, print)
     finally:
         await http.close()
 

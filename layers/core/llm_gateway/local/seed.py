@@ -3,7 +3,7 @@
 All of it goes through the same API as in a deployed stack, so nothing later needs to know that it is local.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from llm_gateway.adapters.registry_edits import command_event
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOCAL_KEY_NAME = "local"
 _TRIES: Final = 5
+_MOST_NAMED: Final = 5
 SEEDED: "TagTypeDef" = {"Key": "llm-gateway:from", "Value": "environment"}
 
 
@@ -69,22 +70,27 @@ def seed_secrets(client: "SecretsManagerClient", stack: str, keys: Mapping[str, 
             client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 
-async def seed_registry(registry: RegistryEditor, token: str, config: GatewayConfig | None) -> list[tuple[str, str]]:
+async def seed_registry(
+    registry: RegistryEditor, token: str, config: GatewayConfig | None, tell: Callable[[str], None] | None = None
+) -> list[tuple[str, str]]:
     """Makes the registry hold the local key and exactly what the file says; without a file the rest stays as it was.
 
-    All of it or nothing, in one revision. Returns the keys made for names without one, as (name, key): they are shown
-    once. Raises `errors.Unavailable`, and `errors.RevisionConflict` where others change it all the time.
+    All of it or nothing, in one revision; `tell` gets a line where something was removed. Returns the keys made for
+    names without one, as (name, key): they are shown once. Raises `errors.Unavailable`, and `errors.RevisionConflict`
+    where others change it all the time.
     """
     for tries_left in reversed(range(_TRIES)):
         try:
-            return await _seed(registry, token, config)
+            return await _seed(registry, token, config, tell)
         except RevisionConflict:
             if not tries_left:
                 raise
     raise AssertionError
 
 
-async def _seed(registry: RegistryEditor, token: str, config: GatewayConfig | None) -> list[tuple[str, str]]:
+async def _seed(
+    registry: RegistryEditor, token: str, config: GatewayConfig | None, tell: Callable[[str], None] | None
+) -> list[tuple[str, str]]:
     key = local_key(token)
     now = await registry.read()
     known = list(now.keys())
@@ -102,7 +108,20 @@ async def _seed(registry: RegistryEditor, token: str, config: GatewayConfig | No
         stale = {one.key_id for one in known} - {one.key_id for one in (*given, *issued)}
     changes += [Put.token(key), *(Delete("token", key_id) for key_id in stale - {key.key_id})]
     await registry.commit(changes, now.revision, command_event("config.seed"))
+    if tell is not None and (gone := removed(changes, known)):
+        what = f"{len(gone)} thing{'s' if len(gone) > 1 else ''}"
+        shown = ", ".join(gone[:_MOST_NAMED]) + (", …" if len(gone) > _MOST_NAMED else "")
+        tell(f"llm-gateway removed {what} that the file does not name: {shown}")
     return made
+
+
+def removed(changes: Iterable[Change], known: Iterable[VirtualKey]) -> list[str]:
+    """What these changes end, as `team ads`. A key is not ended by a token that another replaces."""
+    gone = {(change.kind, change.name) for change in changes if isinstance(change, Delete)}
+    kept = {change.document["name"] for change in changes if isinstance(change, Put) and change.kind == "token"}
+    keys = {one.name for one in known if ("token", one.key_id) in gone} - kept
+    others = [f"{kind} {name}" for kind, name in gone if kind not in ("token", "key", "settings")]
+    return sorted([*others, *(f"key {name}" for name in keys)])
 
 
 def exactly(wanted: Sequence[RegistryEntry], now: Snapshot) -> list[Change]:

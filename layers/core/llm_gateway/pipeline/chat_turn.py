@@ -94,7 +94,10 @@ class ChatTurn:
 
     async def _told(self, asked: SimpleChat, completed: Answer) -> Answer:
         reply = read_reply(completed.body)
-        warning = None if self._turn is None else await self._turn.keep(asked.message, reply.text)
+        warning = None
+        # A call that ran on without its caller has a reply that nobody has read.
+        if self._turn is not None and not self.outcome.gone:
+            warning = await self._turn.keep(asked.message, reply.text)
         headers = dict(completed.headers)
         if warning is not None:
             headers["x-gateway-warning"] = "; ".join(filter(None, (headers.get("x-gateway-warning"), warning)))

@@ -79,6 +79,7 @@ class SessionTurn:
     async def keep(self, message: str, reply: str) -> str | None:
         """Remembers the turn; where that fails, what the caller is to be told: the reply is paid for, and not lost."""
         if not reply:
+            await self.release()  # before the answer goes out: whoever says the next thing at once must find it free
             return _WORDLESS
         now = self.conversation.with_turn(message, reply)
         try:

@@ -7,13 +7,16 @@ from typing import Any, Final, Protocol
 
 from llm_gateway.domain.catalog import Catalog, Provider
 from llm_gateway.domain.identity import VirtualKey
-from llm_gateway.errors import ModelNotFound, PermissionDenied
+from llm_gateway.errors import ModelNotFound, PermissionDenied, Unavailable
 from llm_gateway.pipeline.catalog_source import CatalogSource
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.routing.route import Route
 
 _AT_ONCE = 8
+_LONGEST_S: Final = 5.0
+"""Of asking for all providers' keys: where their store hangs, each would be waited for in turn."""
+_RETRY_AFTER_S: Final = 1.0
 _REGION: Final = re.compile(r"bedrock-runtime\.([a-z0-9-]+)\.amazonaws\.com|/locations/([a-z0-9-]+)(?:/|$)")
 """In a base URL: where Bedrock, or Vertex, answers from."""
 
@@ -106,7 +109,10 @@ class ModelList:
         return names
 
     async def _configured(self, catalog: Catalog, team: str | None) -> list[Provider]:
-        """Those that can be called, in the catalog's order. A few at a time: each may ask for two secrets."""
+        """Those that can be called, in the catalog's order. A few at a time: each may ask for two secrets.
+
+        Raises `Unavailable` where that takes too long.
+        """
         turn = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(provider: Provider) -> bool:
@@ -114,7 +120,12 @@ class ModelList:
                 return await self._dispatcher.is_configured(provider, team)
 
         providers = list(catalog.providers.values())
-        answers = await asyncio.gather(*map(ask, providers))
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                answers = await asyncio.gather(*map(ask, providers))
+        except TimeoutError as error:
+            message = "The store of the providers' keys does not answer."
+            raise Unavailable(message, retry_after=_RETRY_AFTER_S) from error
         return [provider for provider, configured in zip(providers, answers, strict=True) if configured]
 
 

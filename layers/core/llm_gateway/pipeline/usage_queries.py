@@ -10,6 +10,7 @@ from llm_gateway.domain.ports import Ledger, RequestIndex, TotalsReader
 from llm_gateway.domain.sums import Sum
 from llm_gateway.domain.totals import Dimension, Totals
 from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.errors import PermissionDenied
 from llm_gateway.pipeline.page_tokens import PageTokens
 from llm_gateway.pipeline.usage_question import Days, Plan, UsageQuestion, may_see, narrowed, plan
 
@@ -84,7 +85,9 @@ class UsageQueries:
         after = None if token is None else Position(*tokens.open(about, token))
         page = await self._requests.page(chosen, after, limit)
         further = None if page.after is None else tokens.seal(about, [page.after.at_ms, page.after.request_id])
-        return RequestList(page.records, further)
+        # No team is nothing that requests can be chosen by.
+        records = [record for record in page.records if viewer is None or may_see(viewer, record)]
+        return RequestList(records, further)
 
     async def request(self, request_id: str, viewer: VirtualKey) -> RequestRecord | None:
         """None also where the viewer may not see it: what one may not see is not there."""
@@ -98,6 +101,7 @@ def usage_rows(totals: TotalsReader, question: UsageQuestion, viewer: VirtualKey
 
 
 async def _read(totals: TotalsReader, planned: Plan) -> AsyncIterator[UsageRow]:
+    await _refuse_a_mix(totals, planned)
     places = [planned.group.index(name) if name in planned.group else None for name in planned.columns]
     sums: dict[tuple[str | None, ...], Sum] = {}
     current: date | None = None
@@ -113,6 +117,25 @@ async def _read(totals: TotalsReader, planned: Plan) -> AsyncIterator[UsageRow]:
         sums[values].add(kept)
     for done in _summed(current, planned, sums):
         yield done
+
+
+async def _refuse_a_mix(totals: TotalsReader, planned: Plan) -> None:
+    """Raises `PermissionDenied` where rows would hold what a key of the same name spent in another team."""
+    if planned.wholly is None:
+        return
+    days = planned.days
+    name: dict[Dimension, str | None] = {"key": planned.wholly["key"]}
+    # In this order: what is counted meanwhile is in the second reading at least, and looks like nobody else's.
+    of_name = {row.day: kept.calls async for row, kept in totals.read(("key",), days.first, days.last, name)}
+    own: dict[date, int] = {}
+    async for row, kept in totals.read(("team", "key"), days.first, days.last, planned.wholly):
+        own[row.day] = kept.calls
+    if mixed := [day for day, calls in of_name.items() if calls > own.get(day, 0)]:
+        raise PermissionDenied(
+            f"Until {max(mixed)} a key of this name was another team's too: usage by `model` can be seen from the day "
+            "after.",
+            param="from",
+        )
 
 
 def _summed(day: date | None, planned: Plan, sums: Mapping[tuple[str | None, ...], Sum]) -> Iterator[UsageRow]:

@@ -44,13 +44,17 @@ class UsageQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How kept totals answer a question: `group` is read `where`; rows have `columns`, and `day` where `by_day`."""
+    """How kept totals answer a question: `group` is read `where`; rows have `columns`, and `day` where `by_day`.
+
+    `wholly` is the team and key that all of it must be of, where `group` does not tell keys of one name apart.
+    """
 
     days: Days
     group: Group
-    where: Mapping[Dimension, str]
+    where: Mapping[Dimension, str | None]
     columns: tuple[Dimension, ...]
     by_day: bool
+    wholly: Mapping[Dimension, str | None] | None = None
 
 
 def days_between(first: date | None, last: date | None, today: date) -> Days:
@@ -79,20 +83,26 @@ def plan(question: UsageQuestion, viewer: VirtualKey | None) -> Plan:
     columns = _columns(question.group_by)
     narrow = _own(viewer)
     _forbid_others(question.where, narrow, viewer)
-    where: dict[Dimension, str] = {**question.where, **narrow}
+    where: dict[Dimension, str | None] = {**question.where, **narrow}
     # One organisation, one value: it divides nothing.
     needed = {*columns, *where} - {"organisation"}
+    wholly: dict[Dimension, str | None] | None = None
+    if needed == {"team", "key", "model"} and "key" in narrow and "team" not in columns:
+        # Nothing is kept by all three: by key and model it is, and whether that is one team's can be asked.
+        wholly = {dimension: total_name(value) for dimension, value in narrow.items()}
+        needed.remove("team")
+        del where["team"]
     group = next((group for group in GROUPS if set(group) == (needed or {"organisation"})), None)
     if group is None:
         raise InvalidRequest(_not_kept(needed, columns, narrow), param="group_by")
-    named = {dimension: total_name(value) or "" for dimension, value in where.items()}
-    return Plan(question.days, group, named, columns, DAY in question.group_by)
+    named = {dimension: total_name(value) for dimension, value in where.items()}
+    return Plan(question.days, group, named, columns, DAY in question.group_by, wholly)
 
 
 def narrowed(wanted: Wanted, viewer: VirtualKey | None) -> Wanted:
     """`wanted` held to what `viewer` may see. Raises `PermissionDenied` where others' are asked for by name."""
     narrow = _own(viewer)
-    asked: dict[Dimension, str] = {}
+    asked: dict[Dimension, str | None] = {}
     if wanted.team is not None:
         asked["team"] = wanted.team
     if wanted.key is not None:
@@ -112,21 +122,28 @@ def narrowed(wanted: Wanted, viewer: VirtualKey | None) -> Wanted:
 
 
 def may_see(viewer: VirtualKey, record: RequestRecord) -> bool:
-    """A caller sees its key's requests, a team-admin its team's, an admin all."""
+    """A caller sees its key's requests in its team, a team-admin its team's, an admin all."""
     return all(getattr(record, name) == value for name, value in _own(viewer).items())
 
 
-def _own(viewer: VirtualKey | None) -> dict[Dimension, str]:
-    """What a viewer's rows all have: keys of one name are one, so that a rotated key keeps its history."""
+def _own(viewer: VirtualKey | None) -> dict[Dimension, str | None]:
+    """What a viewer's rows all have: keys of one name are one, so that a rotated key keeps its history.
+
+    But not beyond the team: a name that another team had before is another's.
+    """
     if viewer is None or viewer.role == "admin":
         return {}
     if viewer.role == "team-admin" and viewer.team is not None:
         return {"team": viewer.team}
-    return {"key": viewer.name}
+    return {"team": viewer.team, "key": viewer.name}
 
 
-def _forbid_others(where: Mapping[Dimension, str], narrow: Mapping[Dimension, str], viewer: VirtualKey | None) -> None:
+def _forbid_others(
+    where: Mapping[Dimension, str | None], narrow: Mapping[Dimension, str | None], viewer: VirtualKey | None
+) -> None:
     for dimension, own in narrow.items():
+        if dimension == "team" and "key" in narrow:
+            continue
         if where.get(dimension, own) != own:
             raise PermissionDenied(
                 f"This key sees the usage of the {dimension} `{own}` only, not of `{where[dimension]}`.",
@@ -152,7 +169,7 @@ def _columns(group_by: tuple[str, ...]) -> tuple[Dimension, ...]:
     return tuple(columns)
 
 
-def _not_kept(needed: set[Dimension], columns: tuple[Dimension, ...], narrow: Mapping[Dimension, str]) -> str:
+def _not_kept(needed: set[Dimension], columns: tuple[Dimension, ...], narrow: Mapping[Dimension, str | None]) -> str:
     extra = [dimension for dimension in DIMENSIONS if dimension in needed and dimension not in columns]
     asked = " x ".join(dimension for dimension in DIMENSIONS if dimension in needed)
     why = ""

@@ -49,7 +49,7 @@ def warnings() -> list[str]:
 
 @pytest.fixture
 def cached(store: CountingRegistry, clock: ManualClock, warnings: list[str]) -> CachedRegistry:
-    return CachedRegistry(store, clock=clock, warn=warnings.append)
+    return CachedRegistry(store, clock=clock, warn=warnings.append, spare=0)
 
 
 async def test_the_catalog_is_one_object_until_it_changes(
@@ -262,3 +262,19 @@ async def test_a_key_deleted_here_does_not_come_back_when_the_store_goes_down(
     store.down = True
     with pytest.raises(Unavailable):
         await cached.find_key("id-1")
+
+
+async def test_a_key_that_was_just_made_works_at_once(store: CountingRegistry, clock: ManualClock) -> None:
+    cached = CachedRegistry(store, clock=clock)
+    await cached.load_catalog()
+    for number in range(3):
+        new = Put.token(VirtualKey(f"id-new-{number}", "new", "hash"))
+        await store.commit([new], number, edit_event(new))
+        assert await cached.find_key(f"id-new-{number}") is not None
+    asked = store.loads
+    for number in range(50):
+        assert await cached.find_key(f"id-guessed-{number}") is None
+    assert store.loads == asked, "guessing costs no more than that"
+    clock.now += 5
+    assert await cached.find_key("id-guessed") is None
+    assert store.loads == asked + 1

@@ -12,6 +12,8 @@ from llm_gateway.errors import Unavailable
 _CURRENT: Final = "configuration"
 _KEY_STALE_S: Final = 300.0
 _NEGATIVE_TTL_S: Final = 5.0
+_SPARE: Final = 3
+"""Questions about unknown keys that may be asked sooner: somebody who makes a key uses it at once."""
 _NEVER: Final = float("-inf")
 
 
@@ -23,8 +25,8 @@ class CachedRegistry:
     - While the store is down the last catalog serves on, however old: a gateway with yesterday's models beats none.
       Keys are let in for 5 minutes, and no longer: that is how long a key may outlive its revocation at worst,
       against every caller being locked out by every short outage.
-    - For a key that the revision does not know the store is asked again after 5 seconds at the soonest, whoever asks:
-      guessing costs few reads, and a new key works soon.
+    - For a key that the revision does not know the store is asked again, thrice at once and then every 5 seconds,
+      whoever asks: guessing costs few reads, and a new key works.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class CachedRegistry:
         *,
         key_stale_s: float = _KEY_STALE_S,
         negative_ttl_s: float = _NEGATIVE_TTL_S,
+        spare: int = _SPARE,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self._registry = registry
@@ -44,6 +47,9 @@ class CachedRegistry:
         self._looked = _NEVER
         self._failed = _NEVER
         self._generation = 0
+        self._most_spare = spare
+        self._spare = float(spare)
+        self._spared_at = clock()
         self._views: ReadThrough[RegistryView] = ReadThrough(
             self._look,
             what="registry's",
@@ -70,9 +76,21 @@ class CachedRegistry:
         if view is None or self._clock() - self._looked >= self._key_stale_s:
             view = await self._look_again()
         key = await view.find_key(key_id)
-        if key is None and self._clock() - self._looked >= self._negative_ttl_s:
+        if key is None and self._may_ask():
             key = await (await self._look_again()).find_key(key_id)
         return key
+
+    def _may_ask(self) -> bool:
+        """Whether a key that is not known is worth a question: perhaps it was made just now."""
+        now = self._clock()
+        if now - self._looked >= self._negative_ttl_s:
+            return True
+        self._spare = min(self._most_spare, self._spare + (now - self._spared_at) / self._negative_ttl_s)
+        self._spared_at = now
+        if self._spare < 1:
+            return False
+        self._spare -= 1
+        return True
 
     async def put_entry(self, entry: RegistryEntry) -> None:
         await self._registry.put_entry(entry)

@@ -28,7 +28,10 @@ Outputs:
   CacheTable: {{Value: "clinic-cache"}}
 """
 TABLES = Settings(
-    registry_table="clinic-registry", ledger_table="clinic-ledger", usage_table="clinic-usage", cache_table="clinic-cache"
+    registry_table="clinic-registry",
+    ledger_table="clinic-ledger",
+    usage_table="clinic-usage",
+    cache_table="clinic-cache",
 )
 
 

@@ -14,6 +14,9 @@ from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.cli.init import PROPOSED, Wanted, configured, keys_missing, written
 from llm_gateway.metering.prices import PriceBook
 
+MODELS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(
+    lambda name: name == name.strip() and name.isprintable() and name not in {".", ".."}
+)
 BOOK = PriceBook(load_prices, price_version())
 
 
@@ -25,11 +28,11 @@ def test_every_model_that_is_proposed_has_a_price(provider: str, model: str) -> 
 
 @given(
     providers=st.lists(
-        st.tuples(st.sampled_from(sorted(PROPOSED)), st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)),
+        st.tuples(st.sampled_from(sorted(PROPOSED)), MODELS),
         min_size=1,
         max_size=4,
         unique_by=lambda each: each[0],
-    ).filter(lambda each: all(model.strip() and model.isprintable() for _, model in each)),
+    ),
     budget=st.none() | st.decimals(Decimal("0.01"), 10_000, places=2),
 )
 def test_what_is_written_is_read_as_it_was_meant(providers: list[tuple[str, str]], budget: Decimal | None) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_gateway.dialects.dialect import Endpoint
-from llm_gateway.domain.catalog import Catalog, Deployment, Recovery
+from llm_gateway.domain.catalog import Catalog, Deployment, Provider, Recovery
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.usage import Cost, RequestRecord, Usage
 from llm_gateway.errors import DeploymentLimited, GatewayError, InvalidRequest
@@ -62,8 +62,8 @@ class Journey:
         self.unwanted = unwanted
         ends = min(call.started + route.timeouts.total_s, call.deadline)
         first_byte_ends = min(ends, call.started + LONGEST_FIRST_BYTE_S)
-        self._planned = partial(plan, route, features, gateway.circuits, self._expected_usd(features))
-        self.attempts = Attempts(self._planned, gateway.circuits, gateway.clock, first_byte_ends)
+        planned = partial(plan, route, features, gateway.circuits, Expected(gateway, catalog, features))
+        self.attempts = Attempts(planned, gateway.circuits, gateway.clock, first_byte_ends)
         self.calls = ProviderCall(call.endpoint, gateway.dispatcher, gateway.clock, self.price, first_byte_ends, ends)
         self.record: RequestRecord | None = None
         """None until the ledger is about to know of the request."""
@@ -192,29 +192,26 @@ class Journey:
     def begin(self, leg: Leg) -> None:
         """Says that the leg is about to be sent."""
         assert self.record is not None
-        self._outcome.legs.append(leg)
         self.attempts.begins(leg)
-        self.settles_on(leg)
+        self._outcome.legs.append(leg)
+        self.record = self.record.at(leg.provider.name, leg.deployment.model)
 
     def settles_on(self, leg: Leg) -> None:
-        """Says which leg's deployment the request is known by."""
+        """Says which of the legs that were begun the request is known by."""
         assert self.record is not None
         self._outcome.legs.remove(leg)
         self._outcome.legs.append(leg)
         self.record = self.record.at(leg.provider.name, leg.deployment.model)
 
     def recovering(self, mode: Recovery | None, leg: Leg) -> RecoveringStream:
-        return RecoveringStream(
-            self.request,
-            self.calls,
-            self.next_leg,
-            self._catalog.provider_of,
-            self.leg_of,
-            self.begin,
-            self.attempts.succeeded,
-            lambda: self._outcome.used(self.price),
-            recovers=(mode or leg.candidate.group.recovery) == "continue",
-        )
+        return RecoveringStream(self, recovers=(mode or leg.candidate.group.recovery) == "continue")
+
+    def used(self) -> Usage:
+        """What the legs so far came to."""
+        return self._outcome.used(self.price)
+
+    def provider_of(self, deployment: Deployment) -> Provider:
+        return self._catalog.provider_of(deployment)
 
     def leg_at(self, candidate: Candidate) -> Leg:
         """Raises `InvalidRequest` for a request that the deployment's wire cannot carry."""
@@ -222,7 +219,7 @@ class Journey:
 
     def leg_of(self, candidate: Candidate, request: ModelRequest) -> Leg:
         deployment, endpoint = candidate.deployment, self._call.endpoint
-        provider = self._catalog.provider_of(deployment)
+        provider = self.provider_of(deployment)
         dialect = self._gateway.dispatcher.dialect_of(provider)
         if endpoint == "embeddings":
             parts = parts_of(request, dialect, deployment.model, provider)
@@ -232,9 +229,6 @@ class Journey:
 
     def _spent(self) -> Decimal:
         return self._outcome.spent(self.price).usd or Decimal(0)
-
-    def _expected_usd(self, features: Features) -> "Expected":
-        return Expected(self._gateway, self._catalog, features)
 
 
 class Expected:

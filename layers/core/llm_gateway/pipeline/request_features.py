@@ -42,12 +42,6 @@ def _most_output(call: Call, fields: Mapping[str, Any]) -> int | None:
     return fields.get("max_completion_tokens") or fields.get("max_tokens") or None
 
 
-def _maximum(fields: Mapping[str, Any]) -> int | None:
-    """Only a chat's is checked by then; in other bodies it may be anything."""
-    maximum = fields.get("max_completion_tokens") or fields.get("max_tokens")
-    return maximum if isinstance(maximum, int) else None
-
-
 def _metadata(fields: Mapping[str, Any], key: VirtualKey) -> Mapping[str, str]:
     """The body's `metadata` is the provider's to check: what is no text there matches no rule."""
     given = fields.get("metadata")

@@ -80,11 +80,10 @@ def rotate(
     overlap_s = span(overlap)
     if overlap_s > _LONGEST_OVERLAP_S:
         raise typer.BadParameter("two keys of one name may overlap for 30 days at most")
-    now = time.time()
     with _keys(shell) as way:
         made = way.rotate(name, overlap_s)
     _show(shell, made)
-    if made.others_end_at is not None and made.others_end_at > now:
+    if made.others_end_at is not None and made.others_end_at > time.time():
         shell.out.note(f"Keys before it are good until {told_time(made.others_end_at)}.")
     else:
         shell.out.note("Keys before it are refused within 30 seconds.")

@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 CONFIG ?=
+JOBS ?= auto
 
 ARCH ?= arm64
 HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
@@ -38,8 +39,8 @@ $(STAMP): requirements-dev.txt pyproject.toml | $(BIN)/uv
 run: $(STAMP) ## start the gateway on loopback (PORT=8000, CONFIG=gateway.toml)
 	@exec $(BIN)/llm-gateway run --port $(PORT) $(if $(CONFIG),--config $(CONFIG))
 
-test: $(STAMP) ## run every test that needs no account
-	$(BIN)/python -m pytest tests/unit tests/golden tests/contract tests/integration tests/e2e
+test: $(STAMP) ## run every test that needs no account (JOBS=4 processes at once)
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses=4 --dist loadfile tests/unit tests/golden tests/contract tests/integration tests/e2e
 
 # arm64 is the stack's default; sam builds for what it is told, on any machine.
 build: $(STAMP) ## build the stack's functions and layers (ARCH=arm64|x86_64), without Docker

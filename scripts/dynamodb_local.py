@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/DynamoDBLocal.h
 """
 
 import argparse
+import fcntl
 import os
 import re
 import shutil
@@ -31,13 +32,19 @@ def fetch(lib: Path = _LIB) -> Path:
     version = re.search(r"<artifactId>DynamoDBLocal</artifactId>\s*<version>([^<]+)</version>", _POM.read_text())
     if version is None:
         raise CannotRun(f"{_POM.name} names no DynamoDBLocal version")
-    if (lib / f"DynamoDBLocal-{version[1]}.jar").exists():
-        return lib
+    lib.parent.mkdir(parents=True, exist_ok=True)
+    with (lib.parent / "lock").open("w") as lock:  # two test processes may fetch at once; the second finds it done
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (lib / f"DynamoDBLocal-{version[1]}.jar").exists():
+            _fill(lib)
+    return lib
+
+
+def _fill(lib: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise CannotRun("Maven (mvn) is not installed")
-    # Two runs may fetch at once: each fills a directory of its own, and the last rename wins.
-    part = lib.with_name(f"lib.{os.getpid()}")
+    part = lib.with_name(f"lib.{os.getpid()}")  # renamed when whole: an interrupted fetch leaves no half of an engine
     command = [maven, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={part}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
@@ -45,7 +52,6 @@ def fetch(lib: Path = _LIB) -> Path:
         raise CannotRun(f"Maven failed: {(done.stdout + done.stderr).strip()[-500:]}")
     shutil.rmtree(lib, ignore_errors=True)
     part.rename(lib)
-    return lib
 
 
 def command_line(lib: Path, port: int) -> list[str]:

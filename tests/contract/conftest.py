@@ -61,6 +61,18 @@ def pytest_report_header() -> str:
     return f"store engines: memory, moto, {local}"
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes tells the one that reports."""
+    told: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["store_engines"] = sorted(_ran)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _ran.update(getattr(node, "workeroutput", {}).get("store_engines", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _ran:
         terminalreporter.write_line(f"the store contract ran on: {', '.join(sorted(_ran))}")

@@ -4,6 +4,7 @@
 Without Docker the tests are skipped, and say why; with `REQUIRE_DOCKER=1` they fail instead.
 """
 
+import fcntl
 import json
 import os
 import select
@@ -24,7 +25,10 @@ TOOLS = Path(sys.executable).parent
 
 def need_image() -> None:
     """Makes sure that the image is there, or skips the test with the reason why it is not."""
-    missing = missing_image()
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "lambda-image.lock").open("w") as lock:  # one test process makes it, the other waits
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = missing_image()
     if missing and os.environ.get("REQUIRE_DOCKER") == "1":
         pytest.fail(missing)
     if missing:

@@ -159,7 +159,7 @@ def test_a_stream_with_a_tool_call(
         (exception(404, "ResourceNotFoundException", "no"), openai.NotFoundError, "model_not_found"),
         (exception(503, "ServiceUnavailableException", "busy"), openai.InternalServerError, "ServiceUnavailableException"),
     ],
-    ids=str,
+    ids=["throttled", "too long", "denied", "not found", "unavailable"],
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors(

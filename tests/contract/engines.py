@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,10 @@ def dynamodb_local_required() -> bool:
 
 
 class MotoServer:
-    """moto's own server in a thread, one request at a time: so its conditional writes are atomic."""
+    """moto's own server in a thread, one request at a time: so its conditional writes are atomic.
+
+    What it keeps is the process's: every server sees the tables and secrets of all, those of one that stopped too.
+    """
 
     def __init__(self) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -100,6 +104,12 @@ class DynamoDBLocal:
             return error.code == 400
         except OSError:
             return False
+
+
+def fresh_tables() -> dict[str, str]:
+    """The stack's tables by names that no other test of this process has, as the environment gives them."""
+    token = uuid.uuid4().hex[:8]
+    return {f"{kind.upper()}_TABLE": f"{kind}-{token}" for kind in ("registry", "ledger", "usage", "cache")}
 
 
 def _free_port() -> int:

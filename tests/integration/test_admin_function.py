@@ -18,7 +18,7 @@ from llm_gateway.local.tables import create_tables
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
-from tests.contract.engines import MotoServer
+from tests.contract.engines import MotoServer, fresh_tables
 from tests.fakes.admin_app import check_answer
 
 ROOT = Path(__file__).parents[2]
@@ -31,9 +31,11 @@ def event(name: str, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings() -> Iterator[Settings]:
-    server = MotoServer()
-    made = Settings(AWS_ENDPOINT_URL=server.url, STACK_NAME="admin-function")
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    server, tables = MotoServer(), fresh_tables()
+    for name, table in tables.items():
+        monkeypatch.setenv(name, table)
+    made = Settings.from_environment({"AWS_ENDPOINT_URL": server.url, "STACK_NAME": "admin-function", **tables})
     client = boto3.client(
         "dynamodb",
         region_name="us-east-1",

@@ -20,7 +20,7 @@ from llm_gateway.local.tables import create_tables
 from llm_gateway.rollup.handler import RollupHandler
 from llm_gateway.settings import Settings
 from llm_gateway.upstream.credentials import AwsCredentials
-from tests.contract.engines import MotoServer
+from tests.contract.engines import MotoServer, fresh_tables
 from tests.contract.records import open_record
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +40,11 @@ def event(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings() -> Iterator[Settings]:
-    server = MotoServer()
-    made = Settings(AWS_ENDPOINT_URL=server.url, STACK_NAME="rollup-function")
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    server, tables = MotoServer(), fresh_tables()
+    for name, table in tables.items():
+        monkeypatch.setenv(name, table)
+    made = Settings.from_environment({"AWS_ENDPOINT_URL": server.url, "STACK_NAME": "rollup-function", **tables})
     client = boto3.client(
         "dynamodb",
         region_name="us-east-1",

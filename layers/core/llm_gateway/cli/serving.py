@@ -25,6 +25,7 @@ def run(
 
     with told_plainly():
         environ = environment()
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     options = Options(port=port, config=config, data=data, outlive=outlive)
     raise typer.Exit(run_gateway(options, environ))
@@ -41,6 +42,11 @@ def local_aws(
     raise typer.Exit(serve(data=data, host=host, port=port, parent=None, outlive=False))
 
 
+class _Stopped(KeyboardInterrupt):
+    """A KeyboardInterrupt proper that passes through an `exec`, which any dataclass is made by, has CPython end the
+    process by SIGINT in the end, even where it was caught; one of another class does not."""
+
+
 def _interrupt(*_: object) -> None:
     """SIGTERM is to a supervisor what Ctrl-C is to a person."""
-    raise KeyboardInterrupt
+    raise _Stopped

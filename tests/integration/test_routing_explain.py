@@ -50,7 +50,7 @@ def upstream() -> Iterator[OpenAIUpstream]:
 
 
 def app_of(upstream: OpenAIUpstream, more: str = "", key: str = "", **given: Any) -> GatewayApp:
-    secrets = {"corp": "sk-corp", "other": "sk-other"}
+    secrets = {"corp": "sk-corp", "other": "sk-other", "claude": "sk-claude"}
     return GatewayApp(CONFIG.format(base_url=upstream.base_url, more=more, key=key), secrets=secrets, **given)
 
 
@@ -261,3 +261,16 @@ def test_openapi_has_it(upstream: OpenAIUpstream) -> None:
     chat = document["paths"]["/v1/chat/completions"]["post"]
     assert "x-gateway-queue" in {each["name"] for each in chat["parameters"]}
     assert answers == [200]
+
+
+def test_a_provider_without_a_key_is_passed_over_as_explained(upstream: OpenAIUpstream) -> None:
+    config = CONFIG.format(base_url=upstream.base_url, more="", key="")
+    with GatewayApp(config, secrets={"other": "sk-other"}) as app:
+        told = explained(app)
+        answer = ask(app, "/chat/completions")
+    record = app.only_record()
+    assert [each["deployment"] for each in told["candidates"]] == ["other:d"]
+    without = {each["deployment"] for each in told["dropped"] if each["reason"] == "no_key"}
+    assert without == {"corp:a", "corp:b", "corp:last"}
+    assert (answer.status_code, answer.headers["x-gateway-model"]) == (200, "d")
+    assert [each.provider for each in record.attempts] == ["other"]

@@ -21,6 +21,7 @@ from llm_gateway.errors import (
 from llm_gateway.pipeline.clock import Clock, read_until
 from llm_gateway.pipeline.key_ring import KeyRing
 from llm_gateway.pipeline.key_turns import KeyTurns
+from llm_gateway.pipeline.keyless import KnownKeyless
 from llm_gateway.pipeline.leg import Leg, failed_attempt
 from llm_gateway.pipeline.provider_keys import KeyResolver, ProviderKey
 from llm_gateway.upstream.authorize import Authorizer, Unauthorized, authorizer_of
@@ -52,6 +53,7 @@ class Dispatcher:
         self._warn = warn
         self._ring = ring or KeyRing()
         self._clock = clock or Clock()
+        self.keyless = KnownKeyless(self._clock)
 
     def with_keys(self, keys: KeyResolver) -> "Dispatcher":
         """The same over other keys, for a call in this process that brings its own."""
@@ -76,9 +78,11 @@ class Dispatcher:
         if authorizer is None or not authorizer.needs_key:
             return authorizer is not None
         try:
-            return bool(await self._keys_of(provider, team))
+            found = bool(await self._keys_of(provider, team))
         except ProviderKeyUnreadable:
             return True
+        self.keyless.note(provider.name, team, has_key=found)
+        return found
 
     async def send(self, leg: Leg, encoded: EncodedRequest) -> HttpResponse:
         """The provider's answer with a 2xx status; the caller closes it.
@@ -91,7 +95,10 @@ class Dispatcher:
         provider, model = leg.provider, leg.deployment.model
         authorizer = authorizer_of(provider, self._authorizers)
         choose = partial(chosen_keys, leg.deployment)
-        keys = choose(await self._keys_of(provider, leg.team))
+        found = await self._keys_of(provider, leg.team)
+        if authorizer.needs_key:
+            self.keyless.note(provider.name, leg.team, has_key=bool(found))
+        keys = choose(found)
         key = self._ring.first(keys, provider.name, model) if keys else None
         turns: KeyTurns | None = None
         renewed = False

@@ -1,7 +1,7 @@
 """Why a request would go where it goes: its plan and its limits as they are now, and nothing done about them.
 
 The plan is made by what sends requests (`Journey`), from the same facts, so that it is the plan that would be followed.
-Nothing is called, written or held; what is read are the scopes' counters.
+No provider is called, and nothing written or held; what is read are the scopes' counters, and keys that are not known.
 """
 
 from collections.abc import Iterator
@@ -80,6 +80,8 @@ class Explainer:
         request = read_chat_request(call.body)
         catalog = await gateway.catalog.current()
         route = await gateway.choice.choose(call.path_model or request.model, catalog, key, request.models)
+        for name in sorted({each.provider for each in route.everybody}):
+            await gateway.dispatcher.is_configured(catalog.providers[name], key.team)
         return await _Explaining(gateway, call, key, catalog, request, route).explanation()
 
 

@@ -62,7 +62,9 @@ class Journey:
         self.unwanted = unwanted
         ends = min(call.started + route.timeouts.total_s, call.deadline)
         first_byte_ends = min(ends, call.started + LONGEST_FIRST_BYTE_S)
-        planned = partial(plan, route, features, gateway.circuits, Expected(gateway, catalog, features))
+        keyless = gateway.dispatcher.keyless.of(key.team)
+        prices = Expected(gateway, catalog, features)
+        planned = partial(plan, route, features, gateway.circuits, prices, keyless=keyless)
         self.attempts = Attempts(planned, gateway.circuits, gateway.clock, first_byte_ends)
         self.calls = ProviderCall(call.endpoint, gateway.dispatcher, gateway.clock, self.price, first_byte_ends, ends)
         self.record: RequestRecord | None = None

@@ -77,6 +77,13 @@ class Route:
         return self.groups[0].deployments
 
     @property
+    def everybody(self) -> tuple[Deployment, ...]:
+        """Whom a request may come to without an error that has a chain of its own, copies of it too."""
+        ruled = [each.group for each in self.rules if each.group is not None]
+        shadows = [] if self.shadow is None else [self.shadow]
+        return tuple(one for group in (*self.groups, *ruled, *shadows) for one in group.reached)
+
+    @property
     def timeouts(self) -> Timeouts:
         """The first group's."""
         return self.groups[0].timeouts

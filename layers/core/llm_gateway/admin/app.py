@@ -30,6 +30,7 @@ from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gatew
 from llm_gateway.domain.ports import AnswerStore, AuditTrail, RegistryEditor, SecretStore, SecretWriter
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
+from llm_gateway.observability.tracing import NO_TELEMETRY
 from llm_gateway.pipeline.auth import Identification
 
 
@@ -59,6 +60,7 @@ def create_admin_app(parts: AdminParts) -> ASGIApp:
         openapi_url="/admin/openapi.json" if parts.docs else None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     editing = Editing(parts.editor, parts.trail, parts.now, parts.log.warn)
     creates = IdempotentCreates(parts.answers, parts.now, parts.log.warn)

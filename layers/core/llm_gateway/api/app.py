@@ -21,6 +21,7 @@ from llm_gateway.api.simple_chat import OpenTurn, add_simple_chat
 from llm_gateway.api.usage_routes import UsageRoutes, add_usage
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
+from llm_gateway.observability.tracing import NO_TELEMETRY
 from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.readiness import Readiness
@@ -60,6 +61,7 @@ def create_app(
         openapi_url="/openapi.json" if options.docs else None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     describe = app.openapi
 

@@ -69,7 +69,7 @@ class Attempts:
         self._tries[name] = self._tries.get(name, 0) + 1
         self._legs += 1
         self._entered.add(leg)
-        leg.probe = self._circuits.state(name).state != "closed"
+        leg.probe = self._circuits.opening(name) is not None
         self._circuits.try_enter(name)
         self._circuits.begin(name)
         leg.sent_at = self._clock.now()

@@ -27,10 +27,10 @@ from llm_gateway.admin.providers import Providers
 from llm_gateway.admin.route_table import ROUTES
 from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
+from llm_gateway.api.no_telemetry import NO_TELEMETRY
 from llm_gateway.domain.ports import AnswerStore, AuditTrail, RegistryEditor, SecretStore, SecretWriter
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
-from llm_gateway.observability.tracing import NO_TELEMETRY
 from llm_gateway.pipeline.auth import Identification
 
 

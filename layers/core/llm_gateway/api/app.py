@@ -14,6 +14,7 @@ from llm_gateway.api.data_plane import DataPlane, add_data_plane
 from llm_gateway.api.documentation import SECURITY_SCHEMES
 from llm_gateway.api.envelope import RequestIdentity, render_crash, render_gateway_error, render_http_exception
 from llm_gateway.api.front_page import add_front_page
+from llm_gateway.api.no_telemetry import NO_TELEMETRY
 from llm_gateway.api.provider_status import add_provider_status
 from llm_gateway.api.readings import add_readings
 from llm_gateway.api.routing_explain import add_routing_explain
@@ -21,7 +22,6 @@ from llm_gateway.api.simple_chat import OpenTurn, add_simple_chat
 from llm_gateway.api.usage_routes import UsageRoutes, add_usage
 from llm_gateway.errors import GatewayError
 from llm_gateway.observability.logs import RequestLog
-from llm_gateway.observability.tracing import NO_TELEMETRY
 from llm_gateway.pipeline.gateway import Gateway
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.readiness import Readiness

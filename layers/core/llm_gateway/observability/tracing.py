@@ -1,13 +1,8 @@
 """Tracing: a seam, free where it is off. `xray.py` beside it is imported only where it is on (ADR 0006)."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
-if TYPE_CHECKING:
-    from fastapi.telemetry import TelemetryConfig
-
-NO_TELEMETRY: Final["TelemetryConfig"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-"""FastAPI's own, which would look for exporters at every request and hand exceptions' messages to them."""
 Segment = Literal["auth", "ledger", "upstream"]
 """The parts of a request worth a line of their own."""
 

@@ -148,8 +148,10 @@ def test_who_leaves_pays_what_was_counted(app: GatewayApp, up: OpenAIUpstream, s
     first, second = record.attempts
     assert (first.provider, second.provider, record.error_code) == ("one", "two", "client_disconnected")
     assert record.cost_usd == (first.cost_usd or 0) + (second.cost_usd or 0)
-    assert record.cost_usd is not None
-    assert record.cost_usd < Decimal("0.0001"), "not all that was reserved"
+    assert record.reserved_usd is not None
+    assert second.cost_usd is not None
+    assert second.cost_usd < Decimal("0.0001"), "what was counted"
+    assert first.cost_usd == record.reserved_usd / 2, "what nobody could read to its end costs the most it can"
 
 
 def test_nobody_is_called_for_who_has_gone(app: GatewayApp, up: OpenAIUpstream) -> None:

@@ -82,7 +82,8 @@ class Accounts:
         return marked_up(self._provider_cost(record, usage, answered, catalog), factor)
 
     def _provider_cost(self, record: RequestRecord, usage: Usage, answered: str | None, catalog: Catalog) -> Cost:
-        """The model that answered comes before the one asked.
+        """The model that answered comes before the one asked, unless the operator has a price for the latter alone:
+        `gpt-4o` may answer as `gpt-4o-2024-08-06`.
 
         A vendor that routes to others (OpenRouter), or says what it bills (xAI), knows that best.
         """
@@ -91,9 +92,12 @@ class Accounts:
         provider, at = catalog.providers[record.provider], record.at_ms / 1000
         if provider.quirks.tells_cost and usage.told_cost_usd is not None:
             return Cost(usage.told_cost_usd, f"told-by-{provider.name}")
-        cost = self._pricing.cost(usage, provider, answered or record.routed_model, catalog, at)
-        if cost.usd is None and answered not in (None, record.routed_model):
-            cost = self._pricing.cost(usage, provider, record.routed_model, catalog, at)
+        asked, names = record.routed_model, catalog.prices
+        if answered is None or (f"{provider.name}:{asked}" in names and f"{provider.name}:{answered}" not in names):
+            answered = asked
+        cost = self._pricing.cost(usage, provider, answered, catalog, at)
+        if cost.usd is None and answered != asked:
+            cost = self._pricing.cost(usage, provider, asked, catalog, at)
         if cost.usd is None and record.endpoint in provider.quirks.free:
             return Cost(Decimal(0), f"free-at-{provider.name}")
         return cost

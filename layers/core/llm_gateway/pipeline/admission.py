@@ -37,7 +37,6 @@ from llm_gateway.pipeline.waiting import Lines, Place
 from llm_gateway.schemas.json_splice import set_member
 from llm_gateway.schemas.openai_chat import ModelRequest
 
-_UNREAD = frozenset({"client_disconnected", "deadline_exceeded", "shutting_down"})
 _WAITS_S = (0.05, 0.2)
 """A caller that asks again at once may be faster than the settlement of its last request."""
 _LONGEST_NAME = 256
@@ -52,6 +51,8 @@ class Admitted:
     reservation: Reservation
     members: Mapping[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    bound_usd: Decimal | None = None
+    """The most that the attempt it was made for can cost; None where no hard budget wants to know."""
 
 
 class Admission:
@@ -222,20 +223,15 @@ class Admission:
 
         return await self._until_it_fits(attempt, ask, bound, policies, patient=patient)
 
-    async def settle(
-        self, record: RequestRecord, admitted: Admitted, accounts: Accounts, *, counted: bool = False
-    ) -> RequestRecord:
+    async def settle(self, record: RequestRecord, admitted: Admitted, accounts: Accounts) -> RequestRecord:
         """Settles the record, which is the truth, then what it held. The record as it was written.
 
-        Under a hard budget an estimate is never more than what was reserved, which is certain; and an answer that
-        nobody could read to its end, though the provider may have written it, costs all of it. `counted` says that the
-        last answer was read to its end, whatever had to be estimated of those before it.
+        Under a hard budget an estimate is never more than what was reserved, which is certain; and an answer whose
+        cost nobody knows costs all of it.
         """
         reserved = admitted.record.reserved_usd
-        if record.usage.estimated and reserved:
-            unread = record.error_code in _UNREAD and not counted
-            if unread or (record.cost_usd is not None and record.cost_usd > reserved):
-                record = replace(record, cost_usd=reserved)
+        if reserved and (record.cost_usd is None or (record.usage.estimated and record.cost_usd > reserved)):
+            record = replace(record, cost_usd=reserved)
         record = await self._reservations.complete(record, admitted.reservation)
         if await accounts.settle(record, admitted.reservation.tagged):
             await self._reservations.settle(record, admitted.reservation)
@@ -291,7 +287,9 @@ class Admission:
             most = ask.output // bound.answers
             members["max_completion_tokens"] = most
             headers["x-gateway-max-tokens"] = str(most)
-        return Admitted(replace(record, over_limits=over_limits(reservation, now)), reservation, members, headers)
+        bound_usd = None if bound is None else bound.usd(ask.output)
+        record = replace(record, over_limits=over_limits(reservation, now))
+        return Admitted(record, reservation, members, headers, bound_usd)
 
 
 def queue_s(limited: Sequence[Limited], asked_s: float | None, alias_s: float | None) -> float:

@@ -5,6 +5,7 @@ caller's. What was answered by then is billed all the same, so it is counted.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.usage import Cost, Usage, total_usage
-from llm_gateway.errors import UpstreamMalformed, UpstreamTimeout
+from llm_gateway.errors import UpstreamConnectTimeout, UpstreamCut, UpstreamMalformed, UpstreamTimeout
 from llm_gateway.metering.cost import total_cost
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.leg import Leg, Price, estimate
@@ -84,13 +85,20 @@ class BatchCalls:
     async def _call(self, at: int) -> None:
         part = self._parts[at]
         async with self._slots:
-            response = await self._dispatcher.send(self._leg, part.encoded)
             try:
-                body = await response.read(_LONGEST_ANSWER)
-            finally:
-                await response.close()
+                headers, body = await self._answer(part)
+            except (asyncio.CancelledError, UpstreamCut, UpstreamTimeout) as error:
+                self._leg.broken_off = self._leg.broken_off or not isinstance(error, UpstreamConnectTimeout)
+                raise
         model = self._leg.deployment.model
-        self._done[at] = self._leg.dialect.decode("embeddings", part.request, model, body, response.headers)
+        self._done[at] = self._leg.dialect.decode("embeddings", part.request, model, body, headers)
+
+    async def _answer(self, part: Part) -> tuple[Mapping[str, str], bytes]:
+        response = await self._dispatcher.send(self._leg, part.encoded)
+        try:
+            return response.headers, await response.read(_LONGEST_ANSWER)
+        finally:
+            await response.close()
 
     def _joined(self) -> DecodedAnswer:
         answers = [self._done[at] for at in range(len(self._parts))]

@@ -190,7 +190,7 @@ class Exchange:
         opened = await journey.holds.record()
         record = self.outcome.final_record(opened, ended, journey.price)
         with self._gateway.tracer.segment("ledger"):
-            self._written = await journey.holds.settle(record, counted=self.outcome.counted)
+            self._written = await journey.holds.settle(record)
         self._gateway.report(self._written, self.overhead_s)
 
     async def _answer(self) -> Answer:

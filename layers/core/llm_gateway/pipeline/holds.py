@@ -132,15 +132,17 @@ class Holds:
                 self._admitted = await self._asking
         return self._record if self._admitted is None else self._admitted.record
 
-    async def settle(self, record: RequestRecord, *, counted: bool) -> RequestRecord:
-        """Writes what the request came to, and ends what it holds. The record as it was written.
-
-        `counted` says that the provider's own final count of the last answer is known.
-        """
+    async def settle(self, record: RequestRecord) -> RequestRecord:
+        """Writes what the request came to, and ends what it holds. The record as it was written."""
         if self._admitted is None:
             await self._accounts.settle(record)
             return record
-        return await self._admission.settle(record, self._admitted, self._accounts, counted=counted)
+        return await self._admission.settle(record, self._admitted, self._accounts)
+
+    @property
+    def bound_usd(self) -> Decimal | None:
+        """The most that the leg which was given room last can cost, where a hard budget holds that."""
+        return None if self._admitted is None else self._admitted.bound_usd
 
     @property
     def reserved_usd(self) -> Decimal:

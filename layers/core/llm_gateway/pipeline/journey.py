@@ -113,7 +113,9 @@ class Journey:
                 leg = following
             else:
                 self.request = request
-                return leg if leg.request is request else self.leg_at(leg.candidate)
+                leg = leg if leg.request is request else self.leg_at(leg.candidate)
+                leg.bound_usd = holds.bound_usd
+                return leg
 
     async def answered(self, leg: Leg, mode: Recovery | None) -> Leg:
         """The leg that answered, or whose stream has begun: the first, or whichever comes after it.
@@ -166,7 +168,9 @@ class Journey:
         """The leg, as the limits have changed it. Raises what `Holds.widen` raises."""
         assert self.holds is not None
         request = await self.holds.widen(leg, spent_usd, patient=not self.attempts.others)
-        return leg if request is leg.request else self.leg_of(leg.candidate, request)
+        leg = leg if request is leg.request else self.leg_of(leg.candidate, request)
+        leg.bound_usd = self.holds.bound_usd
+        return leg
 
     async def widened_beside(self, leg: Leg) -> Leg:
         """The same for a leg that runs beside another: all that this one can cost is held as well."""

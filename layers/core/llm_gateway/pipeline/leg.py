@@ -5,6 +5,7 @@ Most requests have one leg. Each retry and each fallback is another one, and so 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, StreamTranslator
@@ -54,6 +55,10 @@ class Leg:
     counted: Usage | None = None
     """Of a buffered answer, which also has its `cost` before it goes out."""
     cost: Cost | None = None
+    bound_usd: Decimal | None = None
+    """The most that it can cost, where a hard budget holds that."""
+    broken_off: bool = False
+    """Calls of a batch were under way when it failed."""
     response: "HttpResponse | None" = None
     relay: "StreamRelay | None" = None
     translator: StreamTranslator | None = None
@@ -119,9 +124,15 @@ class Leg:
             await self.response.close()
 
     def bill(self, price: Price, error: GatewayError | None, *, gone: bool) -> tuple[Usage, Cost]:
-        """What it comes to. `error` is what the whole call failed with, where this leg knows of none of its own."""
-        usage = self._usage(self.error or error, gone=gone or self.given_up)
-        return usage, self.cost or price(self, usage, self.model)
+        """What it comes to. `error` is what the whole call failed with, where this leg knows of none of its own.
+
+        Under a hard budget what may have been written and was not read to its end costs the most that it can.
+        """
+        error, gone = self.error or error, gone or self.given_up
+        usage = self._usage(error, gone=gone)
+        cost = self.cost or price(self, usage, self.model)
+        unread = self.broken_off or (usage.estimated and (gone or error is not None))
+        return usage, replace(cost, usd=self.bound_usd) if unread and self.bound_usd is not None else cost
 
     def in_tier(self, usage: Usage) -> Usage:
         """`usage` in the tier that was asked for, where the provider did not say in which it served."""

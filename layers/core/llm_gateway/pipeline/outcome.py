@@ -34,15 +34,6 @@ class Outcome:
         return self.legs[-1] if self.legs else None
 
     @property
-    def counted(self) -> bool:
-        """Whether the provider's own final count of the last leg is known."""
-        leg = self.leg
-        if leg is None:
-            return True
-        usage = leg.counted if leg.translator is None else leg.translator.usage
-        return usage is not None and not usage.estimated and (leg.translator is None or leg.translator.whole)
-
-    @property
     def first_content_at(self) -> float | None:
         return next((leg.first_content_at for leg in self.legs if leg.first_content_at is not None), None)
 

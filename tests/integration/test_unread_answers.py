@@ -86,6 +86,16 @@ def test_a_timeout_costs_what_the_provider_may_bill(up: OpenAIUpstream, scenario
     assert len(up.requests) == 1, "the budget does not hold what a second one may cost"
 
 
+def test_of_a_stream_cut_in_its_midst_what_came_is_charged(up: OpenAIUpstream) -> None:
+    up.script("a", Stream([{"choices": [{"index": 0, "delta": {"content": "one two"}}]}], end="cut"))
+    with app_of(up, "1") as app:
+        assert "upstream_cut" in ask(app, "alone", stream=True).text
+        record = app.only_record()
+    assert (record.reserved_usd, record.usage.estimated) == (BOUND, True)
+    assert record.cost_usd is not None
+    assert 0 < record.cost_usd < BOUND / 10
+
+
 def test_the_reservation_holds_both_attempts(up: OpenAIUpstream) -> None:
     up.script("a", replace(chat(usage=WRITTEN), delay_s=2))
     up.script("b", chat(usage=WRITTEN))

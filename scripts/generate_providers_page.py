@@ -256,6 +256,8 @@ def _quirks(row: ProviderRow) -> list[str] | None:
         more.append("`developer` goes as `system`")
     if quirks.drop_from_messages:
         more.append(f"left out of messages: {_code(quirks.drop_from_messages)}")
+    if quirks.tool_call_ids:
+        more.append("ids of tool calls from elsewhere go as nine letters and digits")
     if quirks.stream_usage == "always":
         more.append("usage in streams comes unasked")
     if row.base_url_style == "azure":

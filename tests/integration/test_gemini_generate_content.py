@@ -152,6 +152,35 @@ def test_a_streamed_thought_comes_as_reasoning(client: openai.OpenAI, upstream: 
     }
 
 
+def test_what_the_sdk_makes_of_a_stream_goes_back_as_gemini_said_it(
+    client: openai.OpenAI, upstream: GeminiUpstream
+) -> None:
+    """The SDK joins every string of a list's deltas by their index: thoughts, signatures, images, none may suffer."""
+    blobs = [{"inlineData": {"mimeType": "image/png", "data": data}} for data in ("AAAA", "BBBB")]
+    upstream.script(
+        MODEL,
+        gemini_stream(
+            gemini_answer([{"text": "Two ", "thought": True}], finish=None),
+            gemini_answer([{"text": "dots.", "thought": True}], finish=None),
+            gemini_answer([{"text": "", "thought": True, "thoughtSignature": SIGNATURE}], finish=None),
+            gemini_answer([{"text": "Here:", "thoughtSignature": SIGNATURE}], finish=None),
+            *(gemini_answer([blob], finish=None) for blob in blobs),
+            gemini_answer([{"text": "", "thoughtSignature": SIGNATURE}]),
+        ),
+        Reply(gemini_answer([{"text": "Gladly."}])),
+    )
+    with client.chat.completions.stream(model=MODEL, messages=HELLO, reasoning_effort="low") as stream:
+        message = stream.get_final_completion().choices[0].message
+    turn: Any = [*HELLO, message.model_dump(), {"role": "user", "content": "Again"}]
+    client.chat.completions.create(model=MODEL, messages=turn)
+    assert upstream.last().json["contents"][1]["parts"] == [
+        {"text": "Two dots.", "thought": True, "thoughtSignature": SIGNATURE},
+        {"text": "Here:", "thoughtSignature": SIGNATURE},
+        {"text": "", "thoughtSignature": SIGNATURE},
+        *blobs,
+    ]
+
+
 RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}
 
 

@@ -68,6 +68,10 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
             "teams.t.budget.hard: must be true or false",
         ),
         (f"{PROVIDER}enabled = 'off'", "providers.corp.enabled: must be true or false"),
+        (
+            f"{PROVIDER}quirks = {{ tool_call_ids = 'alnum8' }}",
+            'providers.corp.quirks.tool_call_ids: "alnum8" is not allowed here',
+        ),
         (f"{PROVIDER}quirks = {{ tells_cost = 'no' }}", "providers.corp.quirks.tells_cost: must be true or false"),
         *(
             (f"[{table}.{'n' * 257}]\n{more}", f"{table}.{'n' * 257}: the name is too long: 257 characters")

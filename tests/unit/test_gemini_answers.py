@@ -50,7 +50,7 @@ def event(answer: Any) -> bytes:
 
 
 def message_of(stream: bytes) -> dict[str, Any]:
-    """What an SDK makes of the chunks: texts joined, calls and details merged by index."""
+    """What OpenAI's SDK makes of the chunks: lists merged by index, and every string joined but `type`."""
     message: dict[str, Any] = {}
     finish = None
     for raw in stream.split(b"\n\n"):
@@ -66,7 +66,8 @@ def message_of(stream: bytes) -> dict[str, Any]:
                 for item in value:
                     slot = merged.setdefault(item["index"], {})
                     for key, inner in item.items():
-                        slot[key] = slot[key] + inner if key == "text" and key in slot else inner
+                        joined = isinstance(inner, str) and key in slot and key != "type"
+                        slot[key] = slot[key] + inner if joined else inner
     return {**message, "finish_reason": finish}
 
 
@@ -211,9 +212,11 @@ part = st.one_of(
     ),
 )
 thought = st.builds(lambda value: {"text": value, "thought": True}, text)
+signed_thought = st.builds(lambda value, more: {"text": value, "thought": True, **more}, st.just("") | text, signed)
 answers = st.tuples(st.lists(thought, max_size=3), st.lists(part, min_size=1, max_size=5)).map(
     lambda two: two[0] + two[1]
 )
+interleaved = st.lists(st.one_of(signed_thought, part), min_size=1, max_size=7)
 
 
 def dumps(answer: Any) -> bytes:
@@ -222,7 +225,7 @@ def dumps(answer: Any) -> bytes:
 
 
 @settings(max_examples=150, deadline=None)
-@given(answers, st.lists(st.integers(1, 8), max_size=4))
+@given(st.one_of(answers, interleaved), st.lists(st.integers(1, 8), max_size=4))
 def test_a_stream_says_what_a_whole_answer_says(parts: list[dict[str, Any]], cuts: list[int]) -> None:
     whole = DIALECT.decode("chat.completions", ask(), "m", dumps(response(parts)))
     message = orjson.loads(whole.body)["choices"][0]["message"]
@@ -260,6 +263,60 @@ def test_what_gemini_said_goes_back_to_it_as_it_was(parts: list[dict[str, Any]])
     sent = DIALECT.encode("chat.completions", request, "gemini-2.5-pro", GEMINI).body
     back = json.loads(sent)["contents"][1]["parts"]
     assert _joined(back) == _joined(parts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(interleaved)
+def test_what_an_sdk_merged_of_a_stream_goes_back_as_the_whole_answer_does(parts: list[dict[str, Any]]) -> None:
+    """Some SDKs also join what earlier versions of the gateway repeated: a format several times over is the format."""
+    whole = orjson.loads(DIALECT.decode("chat.completions", ask(), "m", dumps(response(parts))).body)
+    translator = DIALECT.translator(ask(stream=True), "m", split_events)
+    sent = [response([each], "STOP" if at == len(parts) - 1 else None) for at, each in enumerate(parts)]
+    merged = message_of(
+        b"".join(translator.feed(b"data: " + dumps(answer) + b"\n\n") for answer in sent) + translator.finish(b"")
+    )
+    details = list(merged.get("reasoning_details", {}).values())
+    lists = {"tool_calls": list(merged.get("tool_calls", {}).values()), "reasoning_details": details}
+    assert [detail["index"] for detail in details] == list(range(len(details)))
+    wanted = sent_back(whole["choices"][0]["message"])
+    assert sent_back({**merged, **lists}) == wanted
+    repeated = [{**detail, "format": detail["format"] * 3} for detail in details]
+    assert sent_back({**merged, **lists, "reasoning_details": repeated}) == wanted
+
+
+def sent_back(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The contents of a next turn, as they reach Gemini."""
+    messages = [{"role": "user", "content": "hi"}, message, {"role": "user", "content": "x"}]
+    body = DIALECT.encode("chat.completions", ask(messages=messages), "gemini-2.5-pro", GEMINI).body
+    contents: list[dict[str, Any]] = json.loads(body)["contents"]
+    return contents
+
+
+def test_a_signature_goes_back_also_on_a_thought_without_text() -> None:
+    parts: list[dict[str, Any]] = [{"text": "", "thought": True, "thoughtSignature": "c2ln"}, {"text": "hello"}]
+    whole = orjson.loads(DIALECT.decode("chat.completions", ask(), "m", dumps(response(parts))).body)
+    assert sent_back(whole["choices"][0]["message"])[1]["parts"] == parts
+
+
+def test_images_of_a_stream_have_places_to_merge_at_and_those_of_a_message_none() -> None:
+    blobs = [{"inlineData": {"mimeType": "image/png", "data": data}} for data in ("AAAA", "BBBB")]
+    translator = DIALECT.translator(ask(stream=True), "m", split_events)
+    events = [event(response([blobs[0]], None)), event(response([blobs[1]]))]
+    streamed = message_of(b"".join(map(translator.feed, events)) + translator.finish(b""))["images"]
+    assert {at: image["image_url"]["url"] for at, image in streamed.items()} == {
+        0: "data:image/png;base64,AAAA",
+        1: "data:image/png;base64,BBBB",
+    }
+    whole = orjson.loads(DIALECT.decode("chat.completions", ask(), "m", dumps(response(blobs))).body)
+    images = whole["choices"][0]["message"]["images"]
+    assert [image.keys() for image in images] == [{"type", "image_url"}] * 2
+
+
+@pytest.mark.parametrize("told", ["", "anthropic-claude-v1", "google-gemini-v1x", None, 1])
+def test_thoughts_of_another_provider_do_not_go_to_gemini(told: Any) -> None:
+    detail = {"type": "reasoning.text", "format": told, "index": 0, "text": "mine", "signature": "c2ln"}
+    message = {"role": "assistant", "content": "hello", "reasoning_details": [detail]}
+    assert sent_back(message)[1]["parts"] == [{"text": "hello"}]
 
 
 def _joined(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -34,7 +34,11 @@ def user(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def image(url: str, **more: Any) -> list[dict[str, Any]]:
-    return user({"type": "image_url", "image_url": {"url": url, **more}})
+    return user(picture(url, **more))
+
+
+def picture(url: str, **more: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url, **more}}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,8 @@ def image(url: str, **more: Any) -> list[dict[str, Any]]:
         ({"messages": image("http://img.example/a.png")}, "messages[0].content[0].image_url.url"),
         ({"messages": image("data:image/png,raw")}, "messages[0].content[0].image_url.url"),
         ({"messages": image("")}, "messages[0].content[0].image_url.url"),
+        ({"messages": image("data:;base64,AAAA", format=["png"])}, "messages[0].content[0].image_url.format"),
+        ({"messages": user({"type": "file", "file": {"file_data": "AAAA", "mime_type": 1}})}, "messages[0].content[0].file.mime_type"),
         ({"messages": user({"type": "input_audio", "input_audio": {}})}, "messages[0].content[0].input_audio.data"),
         ({"messages": user({"type": "file", "file": {"file_id": "file-1"}})}, "messages[0].content[0].file"),
         ({"messages": [HELLO, {"role": "tool", "tool_call_id": "c9", "content": "x"}]}, "messages[1].tool_call_id"),
@@ -150,24 +156,77 @@ def test_a_system_message_alone_is_what_there_is_to_answer() -> None:
     assert body == {"contents": [{"role": "user", "parts": [{"text": "Say hi"}]}]}
 
 
-def test_an_image_in_a_tools_result_goes_beside_it() -> None:
-    result = [
-        {"type": "text", "text": "see"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
-    ]
-    messages = [
+def answered_with(*content: dict[str, Any]) -> list[dict[str, Any]]:
+    """A conversation whose tool has answered with these parts."""
+    return [
         HELLO,
         {"role": "assistant", "tool_calls": [CALL]},
-        {"role": "tool", "tool_call_id": "c1", "content": result},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "see"}, *content]},
     ]
-    body, _ = encode("gemini-2.5-flash", messages=messages)
+
+
+PIXEL = picture("data:image/png;base64,AAAA")
+
+
+@pytest.mark.parametrize(
+    "model", ["gemini-3-flash-preview", "gemini-3.5-flash", "gemini-2.5-computer-use-preview-10-2025"]
+)
+def test_an_image_in_a_tools_result_goes_beside_it(model: str) -> None:
+    body, _ = encode(model, messages=answered_with(PIXEL))
     assert body["contents"][2]["parts"][0]["functionResponse"] == {
         "name": "f",
         "response": {"output": "see"},
         "id": "c1",
         "parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}],
     }
-    assert "thoughtSignature" not in body["contents"][1]["parts"][0]  # 2.5 does not insist on one
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-2.5-pro", "gemini-2.0-flash"])
+@pytest.mark.parametrize("provider", [GEMINI, VERTEX])
+def test_a_model_that_takes_no_images_in_results_is_not_asked(model: str, provider: Provider) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        encode(model, provider, messages=answered_with(PIXEL))
+    assert (caught.value.http_status, caught.value.param) == (400, "messages[2].content[1]")
+    assert caught.value.error_code == "unsupported_content"
+    assert model in caught.value.message
+    body, _ = encode(model, provider, messages=answered_with())
+    assert "parts" not in body["contents"][2]["parts"][0]["functionResponse"]
+
+
+@pytest.mark.parametrize("url", ["https://img.example/a.png", "gs://bucket/a.png"])
+def test_vertex_alone_takes_urls_in_a_tools_result(url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        encode(messages=answered_with(picture(url)))
+    assert (caught.value.http_status, caught.value.param) == (400, "messages[2].content[1].image_url.url")
+    body, _ = encode(provider=VERTEX, messages=answered_with(picture(url)))
+    assert body["contents"][2]["parts"][0]["functionResponse"]["parts"] == [
+        {"fileData": {"fileUri": url, "mimeType": "image/png"}}
+    ]
+
+
+def test_only_models_that_insist_on_a_signature_get_one_that_stands_for_it() -> None:
+    assert "thoughtSignature" not in encode("gemini-2.5-flash", messages=answered_with())[0]["contents"][1]["parts"][0]
+    assert "thoughtSignature" in encode(messages=answered_with())[0]["contents"][1]["parts"][0]
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        (picture("data:image/jpg;base64,AAAA"), "image/jpeg"),
+        (picture("data:image/JPG;base64,AAAA"), "image/jpeg"),
+        (picture("data:image/jpeg;base64,AAAA"), "image/jpeg"),
+        (picture("data:;base64,AAAA", format="image/jpg"), "image/jpeg"),
+        (picture("data:;base64,AAAA", mime_type="image/jpg"), "image/jpeg"),
+        (picture("https://img.example/a", format="image/jpg"), "image/jpeg"),
+        ({"type": "file", "file": {"file_data": "AAAA", "format": "image/jpg"}}, "image/jpeg"),
+        ({"type": "file", "file": {"file_data": "data:image/jpg;base64,AAAA"}}, "image/jpeg"),
+        (picture("data:image/webp;base64,AAAA"), "image/webp"),
+    ],
+)
+def test_a_jpeg_by_whatever_name_goes_by_its_registered_one(part: dict[str, Any], kind: str) -> None:
+    body, _ = encode(messages=user(part))
+    (sent,) = body["contents"][0]["parts"]
+    assert (sent.get("inlineData") or sent["fileData"])["mimeType"] == kind
 
 
 def test_what_gemini_does_not_know_is_left_out_with_a_warning_and_nulls_without() -> None:
@@ -179,11 +238,33 @@ def test_what_gemini_does_not_know_is_left_out_with_a_warning_and_nulls_without(
 
 
 @pytest.mark.parametrize(
-    ("tier", "sent", "warned"), [("flex", "flex", 0), ("auto", None, 0), ("scale", None, 1), ({}, None, 1)]
+    ("tier", "sent", "warned"),
+    [("flex", "flex", 0), ("default", "standard", 0), ("auto", None, 0), ("scale", None, 1), ({}, None, 1)],
 )
 def test_service_tiers(tier: Any, sent: str | None, warned: int) -> None:
     body, warnings = encode(service_tier=tier)
     assert (body.get("serviceTier"), len(warnings)) == (sent, warned)
+
+
+@pytest.mark.parametrize(
+    ("tier", "header", "warned"),
+    [
+        ("flex", "flex", 0),
+        ("priority", "priority", 0),
+        ("default", None, 0),
+        ("standard", None, 0),
+        ("auto", None, 0),
+        (None, None, 0),
+        ("scale", None, 1),
+    ],
+)
+def test_vertex_is_told_the_service_tier_in_a_header_alone(tier: Any, header: str | None, warned: int) -> None:
+    request = read_chat_request(orjson.dumps({"model": "m", "messages": [HELLO], "service_tier": tier}))
+    encoded = DIALECT.encode("chat.completions", request, "gemini-3.5-flash", VERTEX)
+    assert b"tier" not in encoded.body.lower()
+    assert dict(encoded.headers) == ({"X-Vertex-AI-LLM-Shared-Request-Type": header} if header else {})
+    assert len(encoded.warnings) == warned
+    assert not DIALECT.encode("chat.completions", request, "gemini-3.5-flash", GEMINI).headers
 
 
 def test_the_models_name_is_escaped_in_the_path() -> None:

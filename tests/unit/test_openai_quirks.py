@@ -1,6 +1,7 @@
 """Specifies how a vendor's quirks change a request: only what they name, in the caller's own bytes."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -126,9 +127,83 @@ def test_whatever_the_messages_hold_only_the_named_changes_are_made(
     assert json.loads(changed) == {"a": 1, "messages": wanted, "z": [2]}
 
 
+def with_calls(*ids: Any, spaced: bool = False) -> bytes:
+    """A turn of calls with these ids, and a result for each."""
+    calls = [
+        {"id": each, "type": "function", "function": {"name": "id", "arguments": '{"id":"toolu_01ABC"}'}}
+        for each in ids
+    ]
+    results = [{"role": "tool", "tool_call_id": each, "content": "toolu_01ABC"} for each in ids]
+    messages = [{"role": "user", "content": "toolu_01ABC"}, {"role": "assistant", "tool_calls": calls}, *results]
+    return json.dumps({"messages": messages}, separators=(", ", ": ") if spaced else (",", ":")).encode()
+
+
+def ids_in(body: bytes) -> tuple[list[Any], list[Any]]:
+    messages = json.loads(body)["messages"]
+    return [call["id"] for call in messages[1]["tool_calls"]], [each["tool_call_id"] for each in messages[2:]]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["toolu_01ABC", "gwcall_r1_0_0", "functions.f:0", "call_" + "a" * 80, "abc", "abcdefghi\n", "ábcdefghi", "\ud800"],
+)
+@pytest.mark.parametrize("spaced", [True, False])
+def test_ids_of_tool_calls_from_elsewhere_go_as_nine_letters_and_digits(foreign: str, spaced: bool) -> None:
+    body = with_calls("Own3rsId9", foreign, spaced=spaced)
+    changed, warnings = adapted(body, tool_call_ids="alnum9")
+    called, answered = ids_in(changed)
+    assert called == answered
+    assert called[0] == "Own3rsId9"
+    assert re.fullmatch("[A-Za-z0-9]{9}", called[1])
+    assert warnings == ()
+    # Nothing else of the body is another, and the same id is told alike on the next turn.
+    restored = changed.replace(called[1].encode(), json.dumps(foreign)[1:-1].encode())
+    assert json.loads(restored) == json.loads(body)
+    assert spaced or restored == body
+    assert ids_in(adapted(with_calls(foreign), tool_call_ids="alnum9")[0])[0] == [called[1]]
+
+
+def test_an_id_as_a_body_spells_it_is_told_as_the_id_that_it_is() -> None:
+    """Names and ids may be written with escapes, and a member may stand twice: the last one counts."""
+    body = (
+        b'{"messages":[{"role":"assistant","tool_calls":[{"\\u0069d":"to\\u006flu_1","function":{"id":"toolu_1"}},'
+        b'{"id":"x","id":"toolu_1"}]},{"role":"tool","tool_call_\\u0069d":"toolu_1","content":"[]"}]}'
+    )
+    messages = json.loads(adapted(body, tool_call_ids="alnum9")[0])["messages"]
+    told = {call["id"] for call in messages[0]["tool_calls"]} | {messages[1]["tool_call_id"]}
+    assert len(told) == 1
+    assert "toolu_1" not in told
+    assert messages[0]["tool_calls"][0]["function"] == {"id": "toolu_1"}
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=8, unique=True), st.booleans())
+def test_different_ids_stay_different_and_results_find_their_calls(ids: list[str], spaced: bool) -> None:
+    called, answered = ids_in(adapted(with_calls(*ids, spaced=spaced), tool_call_ids="alnum9")[0])
+    assert called == answered
+    assert len(set(called)) == len(ids)
+    assert all(re.fullmatch("[A-Za-z0-9]{9}", each) for each in called)
+
+
+@pytest.mark.parametrize("junk", [None, "", 3, [], {"id": "toolu_01ABC"}, True])
+def test_what_is_no_id_is_the_vendors_to_judge(junk: Any) -> None:
+    for body in (
+        with_calls(junk),
+        json.dumps({"messages": [{"role": "assistant", "tool_calls": junk}]}).encode(),
+        json.dumps({"messages": [{"role": "assistant", "tool_calls": [junk]}]}).encode()
+        if junk != {"id": "toolu_01ABC"}
+        else b'{"messages":[]}',
+    ):
+        assert adapted(body, tool_call_ids="alnum9") == (body, ())
+
+
+def test_ids_are_left_alone_where_any_will_do() -> None:
+    assert adapted(with_calls("toolu_01ABC"), developer_role=False) == (with_calls("toolu_01ABC"), ())
+    assert adapted(with_calls("Own3rsId9"), tool_call_ids="alnum9") == (with_calls("Own3rsId9"), ())
+
+
 def test_embeddings_have_no_messages_to_change() -> None:
     body = b'{"input":["a"],"model":"m"}'
-    assert adapted(body, developer_role=False, drop_from_messages=("name",)) == (body, ())
+    assert adapted(body, developer_role=False, drop_from_messages=("name",), tool_call_ids="alnum9") == (body, ())
 
 
 def test_no_row_says_two_things_of_a_member() -> None:

@@ -175,6 +175,7 @@ def _quirks(given: Document, base: Quirks) -> Quirks:
         refuse=(*base.refuse, *given.strings("refuse")),
         developer_role=given.get("developer_role", bool, base.developer_role),
         drop_from_messages=(*base.drop_from_messages, *given.strings("drop_from_messages")),
+        tool_call_ids=given.choice("tool_call_ids", Literal["alnum9"], base.tool_call_ids),
         tells_cost=given.get("tells_cost", bool, base.tells_cost),
         caps_hosts=given.get("caps_hosts", bool, base.caps_hosts),
         query={**base.query, **given.string_map("query")},

@@ -50,6 +50,7 @@ class QuirksTable(Table):
     refuse: list[Text] | None = None
     developer_role: StrictBool | None = None
     drop_from_messages: list[Text] | None = None
+    tool_call_ids: Literal["alnum9"] | None = None
     tells_cost: StrictBool | None = None
     caps_hosts: StrictBool | None = None
     query: dict[Text, Text] | None = None

@@ -36,7 +36,9 @@ class CandidateReader:
         self._written = 0
         self._calls = 0
         self._details = 0
+        self._images = 0
         self._thinking = False
+        """Whether a detail of thoughts is open: something of it has been told, its signature has not."""
 
     def read(self, candidate: Mapping[str, Any], arguments: Mapping[int, str]) -> list[Delta]:
         """The deltas, in order. `arguments` are the calls' JSON texts by the position of their part."""
@@ -61,7 +63,8 @@ class CandidateReader:
         if isinstance(call := part.get("functionCall"), dict):
             return self._call(call, arguments, signature)
         if isinstance(blob := part.get("inlineData"), dict):
-            return [{"images": [_image(blob, signature)]}]
+            number, self._images = self._images, self._images + 1
+            return [{"images": [{"index": number, **_image(blob, signature)}]}]
         deltas: list[Delta] = []
         start = self._written
         if isinstance(text, str) and text:
@@ -83,16 +86,19 @@ class CandidateReader:
 
     def _thought(self, text: Any, signature: Any) -> list[Delta]:
         """Thoughts that follow one another are one block, which its signature ends."""
-        self._thinking = True
         deltas: list[Delta] = []
-        detail = {"type": "reasoning.text", "format": FORMAT, "index": self._details}
         if isinstance(text, str) and text:
-            deltas.append({"reasoning_content": text, "reasoning_details": [{**detail, "text": text}]})
+            deltas.append({"reasoning_content": text, "reasoning_details": [{**self._thought_head(), "text": text}]})
         if signature:
-            deltas.append({"reasoning_details": [{**detail, "signature": signature}]})
-            self._thinking = False
-            self._details += 1
+            deltas.append({"reasoning_details": [{**self._thought_head(), "signature": signature}]})
+            self._end_thought()
         return deltas
+
+    def _thought_head(self) -> dict[str, Any]:
+        """What the next detail of thoughts begins with. SDKs join strings of one index: its format comes once."""
+        told = {} if self._thinking else {"format": FORMAT}
+        self._thinking = True
+        return {"type": "reasoning.text", **told, "index": self._details}
 
     def _call(self, call: Mapping[str, Any], arguments: str, signature: Any) -> list[Delta]:
         number, self._calls = self._calls, self._calls + 1
@@ -148,12 +154,11 @@ def merged(deltas: Iterable[Delta]) -> dict[str, Any]:
             if name == "reasoning_details":
                 for detail in value:
                     _merge_detail(details.setdefault(detail["index"], {}), detail)
-            elif name == "tool_calls":
-                lists.setdefault(name, []).extend(
-                    {key: inner for key, inner in call.items() if key != "index"} for call in value
-                )
             elif isinstance(value, list):
-                lists.setdefault(name, []).extend(value)
+                # A place to merge at is a delta's; in a message, OpenAI's calls have none.
+                lists.setdefault(name, []).extend(
+                    {key: inner for key, inner in each.items() if key != "index"} for each in value
+                )
             else:
                 texts.setdefault(name, []).append(value)
     message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from llm_gateway.dialects.gemini_media import MediaRules, audio_part, file_part, media_part
-from llm_gateway.dialects.gemini_reasoning import FORMAT, split_by_signatures
+from llm_gateway.dialects.gemini_media import MediaRules, audio_part, file_part, media_part, result_image
+from llm_gateway.dialects.gemini_reasoning import is_geminis, split_by_signatures
 from llm_gateway.dialects.parameters import unknown_part
 from llm_gateway.errors import InvalidRequest
 
@@ -84,11 +84,15 @@ def _texts(content: Any, param: str) -> Iterator[Part]:
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
     for at, part in enumerate(listed(content, f"{param}.content")):
-        text = part if isinstance(part, str) else part.get("text", part.get("refusal")) if _is_part(part) else None
-        if not isinstance(text, str):
-            raise InvalidRequest("Only text can stand here.", param=f"{param}.content[{at}]")
-        if text:
+        if text := _text_of(part, f"{param}.content[{at}]"):
             yield {"text": text}
+
+
+def _text_of(part: Any, param: str) -> str:
+    text = part if isinstance(part, str) else part.get("text", part.get("refusal")) if _is_part(part) else None
+    if not isinstance(text, str):
+        raise InvalidRequest("Only text can stand here.", param=param)
+    return text
 
 
 def _is_part(part: Any) -> bool:
@@ -123,14 +127,14 @@ def _assistant_parts(
     details = [
         detail
         for detail in listed(message.get("reasoning_details"), f"{param}.reasoning_details")
-        if isinstance(detail, dict) and detail.get("format") == FORMAT
+        if isinstance(detail, dict) and is_geminis(detail)
     ]
     details.sort(key=lambda detail: detail["index"] if isinstance(detail.get("index"), int) else 0)
     parts: list[Part] = []
     for detail in details:
-        if detail.get("type") == "reasoning.text" and isinstance(detail.get("text"), str) and detail["text"]:
-            signed = {"thoughtSignature": detail["signature"]} if detail.get("signature") else {}
-            parts.append({"text": detail["text"], "thought": True, **signed})
+        text, signature = detail.get("text") or "", detail.get("signature")
+        if detail.get("type") == "reasoning.text" and isinstance(text, str) and (text or signature):
+            parts.append({"text": text, "thought": True, **({"thoughtSignature": signature} if signature else {})})
     text = "".join(part["text"] for part in _texts(message.get("content"), param))
     refusal = message.get("refusal")
     text += refusal if isinstance(refusal, str) else ""
@@ -202,20 +206,29 @@ def _tool_result(message: Mapping[str, Any], names: Mapping[str, str], rules: Me
         raise InvalidRequest(
             f"No message before this one calls a tool with the id `{call_id}`.", param=f"{param}.tool_call_id"
         )
-    content = message.get("content")
-    images = []
-    if isinstance(content, list):
-        images = [part for part in content if isinstance(part, dict) and part.get("type") == "image_url"]
-        content = "".join(part["text"] for part in _texts([part for part in content if part not in images], param))
-    content = "" if content is None else content
-    if not isinstance(content, str):
-        raise InvalidRequest("A tool's result must be a string, or an array of parts.", param=f"{param}.content")
-    result: dict[str, Any] = {"name": name, "response": _response(content, failed=bool(message.get("is_error")))}
+    text, media = _result_parts(message.get("content"), rules, f"{param}.content")
+    result: dict[str, Any] = {"name": name, "response": _response(text, failed=bool(message.get("is_error")))}
     if isinstance(call_id, str) and call_id and not call_id.startswith(MADE_UP):
         result["id"] = call_id
-    if images:
-        result["parts"] = [media_part(part.get("image_url"), rules, f"{param}.content", "image") for part in images]
+    if media:
+        result["parts"] = media
     return {"functionResponse": result}
+
+
+def _result_parts(content: Any, rules: MediaRules, param: str) -> tuple[str, list[Part]]:
+    """The text of a tool's result, and its images, which go beside the response."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    if not isinstance(content, list):
+        raise InvalidRequest("A tool's result must be a string, or an array of parts.", param=param)
+    texts, media = [], []
+    for at, part in enumerate(content):
+        where = f"{param}[{at}]"
+        if isinstance(part, dict) and part.get("type") == "image_url":
+            media.append(result_image(part.get("image_url"), rules, f"{where}.image_url"))
+        else:
+            texts.append(_text_of(part, where))
+    return "".join(texts), media
 
 
 def _response(content: str, *, failed: bool) -> Any:

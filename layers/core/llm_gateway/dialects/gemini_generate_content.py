@@ -1,6 +1,7 @@
 """Gemini's own wire, `generateContent`, at the Gemini API and at Vertex AI (`quirks.envelope = "vertex"`).
 
-Both take the same body and differ in base URL, credential and embeddings. The key goes in a header, never in the URL.
+Both take the same body and differ in base URL, credential, embeddings and how a service tier is asked for. The key goes
+in a header, never in the URL.
 Sources: https://ai.google.dev/api/generate-content, https://ai.google.dev/gemini-api/docs/api-key#provide-api-key-explicitly,
 https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference
 """
@@ -55,9 +56,9 @@ class GeminiGenerateContent:
         if endpoint == "embeddings":
             method, body, warnings = encode_embeddings(request, name, vertex=vertex)
             return EncodedRequest(f"{path}:{method}", body, warnings=tuple(warnings))
-        body, warnings = encode_chat(request, name, vertex=vertex)
+        body, headers, warnings = encode_chat(request, name, vertex=vertex)
         method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
-        return EncodedRequest(f"{path}:{method}", body, warnings=tuple(warnings))
+        return EncodedRequest(f"{path}:{method}", body, headers, warnings=tuple(warnings))
 
     def decode(
         self,

@@ -1,11 +1,13 @@
 """Images, audio, video and documents of Chat Completions as Gemini's `inlineData` and `fileData`.
 
 Sources: https://ai.google.dev/api/caching#Blob, https://ai.google.dev/api/caching#FileData,
+https://ai.google.dev/api/caching#FunctionResponsePart (`inlineData` alone in tools' results; at Vertex `fileData` too),
 https://ai.google.dev/gemini-api/docs/generate-content/file-input-methods (https URLs, signed ones too),
 https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference#filedata (`mimeType` is required there)
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,13 +29,18 @@ _TYPES = {
 }  # fmt: skip
 """https://ai.google.dev/gemini-api/docs/generate-content/file-input-methods lists those that are taken."""
 
+_RIGHT_TYPES = {"image/jpg": "image/jpeg"}
+"""Of types that people write and nobody registered: Gemini answers `Unsupported MIME type`."""
+
 
 @dataclass(frozen=True, slots=True)
 class MediaRules:
-    """What may stand in `fileData`. `needs_type`: Vertex wants to be told what is behind a URL."""
+    """What may stand in `fileData`. `needs_type`: Vertex wants to be told what is behind a URL. `in_results`: it may
+    stand in a tool's result too."""
 
     external_urls: bool = True
     needs_type: bool = False
+    in_results: bool = False
 
 
 def media_part(media: Any, rules: MediaRules, param: str, kind: str) -> dict[str, Any]:
@@ -42,10 +49,18 @@ def media_part(media: Any, rules: MediaRules, param: str, kind: str) -> dict[str
     url = media.get("url") if isinstance(media, dict) else None
     if not isinstance(url, str) or not url:
         raise InvalidRequest(f"An {kind} needs a URL.", param=f"{param}.url")
-    named = media.get("format") or media.get("mime_type")
+    named = _named_type(media, param)
     if url.startswith("data:"):
         return _inline(url, named, f"{param}.url")
     return _by_reference(url, named, rules, f"{param}.url", kind)
+
+
+def result_image(image: Any, rules: MediaRules, param: str) -> dict[str, Any]:
+    """`media_part` for an image that a tool answers with. Raises `InvalidRequest`."""
+    part = media_part(image, rules, param, "image")
+    if "fileData" in part and not rules.in_results:
+        raise InvalidRequest("In a tool's result the Gemini API takes images as data URIs alone.", param=f"{param}.url")
+    return part
 
 
 def audio_part(audio: Any, param: str) -> dict[str, Any]:
@@ -63,7 +78,7 @@ def file_part(file: Any, rules: MediaRules, param: str) -> dict[str, Any]:
     """`file` is `{"file_data": data URI or base64, "filename"}`, or `{"file_id": a URI that Google can read}`."""
     given = file if isinstance(file, dict) else {}
     data, identity = given.get("file_data"), given.get("file_id")
-    named = given.get("format") or given.get("mime_type")
+    named = _named_type(given, param)
     if isinstance(data, str) and data:
         if data.startswith("data:"):
             return _inline(data, named, f"{param}.file_data")
@@ -79,17 +94,33 @@ def file_part(file: Any, rules: MediaRules, param: str) -> dict[str, Any]:
     )
 
 
-def _inline(uri: str, named: Any, param: str) -> dict[str, Any]:
+def _named_type(media: Mapping[str, Any], param: str) -> str | None:
+    """The type that the caller names beside the data. Raises `InvalidRequest` for one that is no text."""
+    for name in ("format", "mime_type"):
+        if not (named := media.get(name)):
+            continue
+        if not isinstance(named, str):
+            raise InvalidRequest(f"`{param}.{name}` must be a media type, such as image/png.", param=f"{param}.{name}")
+        return _right_type(named)
+    return None
+
+
+def _right_type(kind: str) -> str:
+    """Media types are the same in any case: https://www.rfc-editor.org/rfc/rfc6838#section-4.2"""
+    return _RIGHT_TYPES.get(kind.lower(), kind.lower())
+
+
+def _inline(uri: str, named: str | None, param: str) -> dict[str, Any]:
     found = _DATA_URI.fullmatch(uri)
     if found is None:
         raise InvalidRequest("A data URI must be `data:<type>;base64,<data>`.", param=param)
-    kind = found["type"] or named
+    kind = _right_type(found["type"]) or named
     if not kind:
         raise InvalidRequest("The data URI does not say of what type its data is.", param=param)
     return {"inlineData": {"mimeType": kind, "data": found["data"]}}
 
 
-def _by_reference(url: str, named: Any, rules: MediaRules, param: str, kind: str) -> dict[str, Any]:
+def _by_reference(url: str, named: str | None, rules: MediaRules, param: str, kind: str) -> dict[str, Any]:
     if not url.startswith(("https://", "gs://")):
         raise InvalidRequest("Gemini reads https and gs URLs only; send a data URI instead.", param=param)
     if not rules.external_urls and not url.startswith(_HOSTED):

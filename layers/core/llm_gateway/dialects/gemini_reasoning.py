@@ -11,6 +11,12 @@ from typing import Any
 FORMAT = "google-gemini-v1"
 
 
+def is_geminis(detail: Mapping[str, Any]) -> bool:
+    """Whether a detail came from Gemini, also where an SDK joined the formats of several deltas into one string."""
+    told = detail.get("format")
+    return isinstance(told, str) and bool(told) and not told.replace(FORMAT, "")
+
+
 def text_signature(data: str, index: int, start: int, end: int) -> dict[str, Any]:
     """The detail for the signature of a text part that made up `content[start:end]`, in characters."""
     return {"type": "reasoning.encrypted", "data": data, "format": FORMAT, "index": index, "span": [start, end]}

@@ -66,15 +66,16 @@ _REACH = Reach(
     messages=MESSAGES | {"images"},
 )
 _TIERS = {"default": "standard", "standard": "standard", "flex": "flex", "priority": "priority"}
+_VERTEX_TIER = "X-Vertex-AI-LLM-Shared-Request-Type"
 
 
-def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[bytes, list[str]]:
-    """The body, and what of the request could not be said. Raises `InvalidRequest`."""
+def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[bytes, dict[str, str], list[str]]:
+    """The body, headers, and what of the request could not be said. Raises `InvalidRequest`."""
     fields, facts = request.fields, capability("gemini", model)
     _refuse_modalities(fields.get("modalities"))
     refuse_unfit(fields, facts, model)
     warnings = unsent(fields, _REACH)
-    rules = MediaRules(external_urls=facts.get("external_urls", True), needs_type=vertex)
+    rules = MediaRules(external_urls=facts.get("external_urls", True), needs_type=vertex, in_results=vertex)
     messages = encode_messages(fields["messages"], rules, strict_signatures=facts.get("strict_signatures", False))
     body: dict[str, Any] = {"contents": messages.contents}
     if messages.system:
@@ -87,11 +88,9 @@ def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[byt
         body["toolConfig"] = {"functionCallingConfig": choice}
     if config := _generation_config(fields, facts, warnings, json_schema=json_schema):
         body["generationConfig"] = config
-    tier = fields.get("service_tier")
-    if isinstance(tier, str) and tier in _TIERS:
-        body["serviceTier"] = _TIERS[tier]
-    elif tier not in (None, "auto"):
-        warnings.append(f"service_tier was dropped: Gemini knows {', '.join(_TIERS)}")
+    headers: dict[str, str] = {}
+    if tier := _tier(fields.get("service_tier"), warnings):
+        _set_tier(tier, body, headers, vertex=vertex)
     google = _google(fields)
     for name, native in _NATIVE.items():
         value = fields.get(name)
@@ -100,7 +99,28 @@ def encode_chat(request: ModelRequest, model: str, *, vertex: bool) -> tuple[byt
             body[native] = value
     if b'"cache_control"' in request.body:
         warnings.append("cache_control was dropped: Gemini caches by itself, or by `cached_content`")
-    return orjson.dumps(body), warnings
+    return orjson.dumps(body), headers, warnings
+
+
+def _tier(asked: Any, warnings: list[str]) -> str | None:
+    if isinstance(asked, str) and asked in _TIERS:
+        return _TIERS[asked]
+    if asked not in (None, "auto"):
+        warnings.append(f"service_tier was dropped: Gemini knows {', '.join(_TIERS)}")
+    return None
+
+
+def _set_tier(tier: str, body: dict[str, Any], headers: dict[str, str], *, vertex: bool) -> None:
+    """Vertex is told in a header: `serviceTier` in the body is a 400 there, or serves and bills the standard tier.
+
+    Sources: https://docs.cloud.google.com/vertex-ai/generative-ai/docs/flex-paygo,
+    https://docs.cloud.google.com/vertex-ai/generative-ai/docs/priority-paygo,
+    https://github.com/googleapis/python-genai/issues/2847
+    """
+    if not vertex:
+        body["serviceTier"] = tier
+    elif tier != "standard":
+        headers[_VERTEX_TIER] = tier
 
 
 def _refuse_modalities(modalities: Any) -> None:

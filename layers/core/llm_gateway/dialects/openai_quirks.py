@@ -8,6 +8,7 @@ for what happens anyway (`n: 1`) is left out without a word.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_gateway.dialects.tool_call_ids import has_foreign_ids, with_own_ids
 from llm_gateway.dialects.unsent import asks
 from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.errors import InvalidRequest
@@ -38,7 +39,7 @@ def adapt(body: bytes, fields: Mapping[str, Any], provider: Provider) -> tuple[b
         if name in fields:
             body, said = _rename(body, fields, name, new)
             doubled += said
-    if not quirks.developer_role or quirks.drop_from_messages:
+    if not quirks.developer_role or quirks.drop_from_messages or quirks.tool_call_ids:
         body, members = _adapt_messages(body, fields.get("messages") or (), quirks)
         left_out += [f"{name} of messages" for name in members]
     told = [f"{name} is not supported by {provider.name} and was left out" for name in left_out]
@@ -60,7 +61,8 @@ def _adapt_messages(body: bytes, messages: Sequence[Mapping[str, Any]], quirks: 
     """Only messages that must change are touched; the members with a value that were left out of any."""
     dropped = [_dropped(message, quirks) for message in messages]
     unknown_role = not quirks.developer_role and any(message["role"] == "developer" for message in messages)
-    array = value_of(body, "messages") if unknown_role or any(dropped) else None
+    foreign = {at for at, each in enumerate(messages) if has_foreign_ids(each)} if quirks.tool_call_ids else set()
+    array = value_of(body, "messages") if unknown_role or foreign or any(dropped) else None
     if array is None:
         return body, []
     pieces = list(elements(array))
@@ -69,6 +71,8 @@ def _adapt_messages(body: bytes, messages: Sequence[Mapping[str, Any]], quirks: 
             pieces[at] = set_string_member(pieces[at], "role", "system")
         for name in dropped[at]:
             pieces[at] = remove_member(pieces[at], name)
+        if at in foreign:
+            pieces[at] = with_own_ids(pieces[at], message)
     lost = {
         name for names, message in zip(dropped, messages, strict=True) for name in names if message[name] is not None
     }

@@ -13,7 +13,10 @@ _KINDS = {"image_url": "images", "file": "documents", "input_audio": "audio", "v
 
 
 def refuse_unfit(fields: Mapping[str, Any], facts: Mapping[str, Any], model: str) -> None:
-    """Raises `InvalidRequest`, with the `param` at fault. `takes_no`: images, documents, audio, video, tools."""
+    """Raises `InvalidRequest`, with the `param` at fault.
+
+    `takes_no`: images, documents, audio, video, tools, `images in tool results` (there alone).
+    """
     lacks = facts.get("takes_no")
     if not lacks:
         return
@@ -24,6 +27,8 @@ def refuse_unfit(fields: Mapping[str, Any], facts: Mapping[str, Any], model: str
         content = message.get("content")
         for index, part in enumerate(content if isinstance(content, list) else ()):
             kind = _KINDS.get(str(part.get("type"))) if isinstance(part, dict) else None
+            if message["role"] == "tool" and f"{kind} in tool results" in lacks:
+                kind = f"{kind} in tool results"
             if kind in lacks:
                 raise InvalidRequest(
                     f"The model `{model}` takes no {kind}.",

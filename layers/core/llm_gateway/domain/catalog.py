@@ -40,6 +40,9 @@ class Quirks:
 
     Where there are any, nulls are refused too, and go without a word, `content` apart.
     """
+    tool_call_ids: Literal["alnum9"] | None = None
+    """The form that the vendor insists on for the ids of tool calls; ids of another, from elsewhere, are told as their
+    digest. `alnum9`: nine ASCII letters and digits. None where any text will do."""
     tells_cost: bool = False
     """The answer's `usage` tells what is billed: `cost` (or the `total_cost` in it) in US dollars, or xAI's
     `cost_in_usd_ticks`."""

@@ -89,10 +89,16 @@ def warm_up(gateway: GatewayOnDynamoDB) -> None:
         assert models.status_code == 200
 
 
+_USED: set[int] = set()
+"""Minutes, counted since 1970, in which there was a burst."""
+
+
 def early_in_a_minute() -> None:
-    """A burst must not fall into two minutes: they would let in two limits' worth, and rightly."""
-    if (second := time.time() % 60) > 40:
+    """A burst must not fall into two minutes: they would let in two limits' worth, and rightly. Nor into the minute of
+    another one, which has used it up."""
+    if (second := time.time() % 60) > 40 or int(time.time() // 60) in _USED:
         time.sleep(60.1 - second)
+    _USED.add(int(time.time() // 60))
 
 
 async def burst(gateways: Gateways, key: str, model: str = "corp:m") -> list[httpx.Response]:

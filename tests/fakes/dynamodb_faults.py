@@ -109,7 +109,7 @@ class DynamoDBFaults:
     def bring_up(self) -> None:
         self._down = False
 
-    def wait_for_late(self, timeout: float = 30.0) -> None:
+    def wait_for_late(self, timeout: float = 120.0) -> None:
         """Blocks until nothing is held back any more. Raises `TimeoutError`."""
         deadline = time.monotonic() + timeout
         while self._late:

@@ -31,6 +31,10 @@ output = "20"
 deployments = [{{ provider = "one", model = "slow" }}]
 fallbacks = ["two:quick"]
 hedge = {{ after = 0.1, percent = 100 }}
+[models.patient]
+deployments = [{{ provider = "one", model = "slow" }}]
+fallbacks = ["two:quick"]
+hedge = {{ after = 10, percent = 100 }}
 [models.copied]
 deployments = [{{ provider = "one", model = "slow" }}]
 shadow_traffic = {{ provider = "two", model = "quick", percent = 100 }}
@@ -87,7 +91,7 @@ def test_the_second_serves_where_the_first_is_silent(app: GatewayApp, up: OpenAI
 
 def test_the_first_serves_where_it_is_quick(app: GatewayApp, up: OpenAIUpstream) -> None:
     for _ in range(5):
-        assert ask(app, "hedged").headers["x-gateway-provider"] == "one"
+        assert ask(app, "patient").headers["x-gateway-provider"] == "one"
     assert set(models_called(up)) == {"slow"}
 
 

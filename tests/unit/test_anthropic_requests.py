@@ -1,6 +1,7 @@
 """Specifies what of a chat request Claude is told, told otherwise, spared with a warning, or refused: rule by rule."""
 
 import json
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -57,6 +58,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": "claude-sonnet-5-5", "tools": TOOLS, "tool_choice": NAMED}, "tool_choice"),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function"),
+    ({"tools": [*TOOLS, {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5"}]}, "tools[1].type"),
+    ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}, {"type": "compact_20260112"}]}}, "context_management.edits[1].type"),
+    ({"compaction": {"type": "summarize"}}, "compaction"),
     ({"output_config": "high"}, "output_config"),
     ({"anthropic_beta": ["a\r\nx-api-key: b"]}, "anthropic_beta"),
     ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role"),
@@ -132,7 +136,7 @@ def test_nulls_and_what_says_nothing_need_no_warning() -> None:
 
 def test_fields_of_the_messages_api_go_up_as_they_are() -> None:
     own: dict[str, Any] = {
-        "context_management": {"edits": []},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015"}]},
         "container": "c",
         "inference_geo": "us",
         "mcp_servers": [{"url": "x"}],
@@ -253,13 +257,36 @@ def test_schemas_are_closed_where_they_do_not_say() -> None:
         "properties": {"type": {"type": "string"}, "map": {"type": "object", "additionalProperties": True}},
         "$defs": {"a": {"type": "object"}},
         "enum": [{"type": "object"}],
+        "examples": [{"type": "object"}],
     }
     sent = body_of(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
     closed = sent["output_config"]["format"]["schema"]
     assert closed["additionalProperties"] is False
     assert closed["properties"]["map"] == {"type": "object", "additionalProperties": True}
     assert closed["$defs"]["a"] == {"type": "object", "additionalProperties": False}
-    assert closed["enum"] == [{"type": "object"}]
+    assert closed["enum"] == closed["examples"] == [{"type": "object"}]
+
+
+def test_a_property_may_be_called_like_a_keyword() -> None:
+    names = {"properties", "default", "const", "enum", "$defs", "type"}
+    schema = {"type": "object", "properties": {name: {"type": "object"} for name in names}}
+    sent = body_of(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    described = sent["output_config"]["format"]["schema"]["properties"]
+    assert described == {name: {"type": "object", "additionalProperties": False} for name in names}
+
+
+@pytest.mark.parametrize("kind", ["image/jpg", "IMAGE/JPG", "image/jpeg"])
+def test_a_jpeg_is_called_by_its_right_name(kind: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": f"data:{kind};base64,AA=="}}
+    (block,) = body_of(messages=[{"role": "user", "content": [image]}])["messages"][0]["content"]
+    assert block["source"] == {"type": "base64", "media_type": "image/jpeg", "data": "AA=="}
+
+
+def test_an_empty_stop_sequence_says_nothing() -> None:
+    encoded = encode(stop="")
+    assert "stop_sequences" not in json.loads(encoded.body)
+    assert encoded.warnings == ()
+    assert body_of(stop=["", "END"])["stop_sequences"] == ["END"]
 
 
 def test_tools_of_anthropics_own_and_allowed_tools() -> None:
@@ -351,20 +378,27 @@ BLOCKS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(BLOCKS)
 def test_an_answer_given_back_is_the_answer(blocks: list[dict[str, Any]]) -> None:
-    """Claude -> OpenAI -> Claude: every byte of thinking and input, and the order, but that an answer's text is one block."""
-    texts = [block for block in blocks if block["type"] == "text"]
-    if texts:
-        texts[0]["text"] = "".join(block["text"] for block in texts)
-        blocks = [block for block in blocks if block["type"] != "text" or block is texts[0]]
-    calls = [block for block in blocks if block["type"] == "tool_use"]
-    if texts and calls and blocks.index(calls[0]) < blocks.index(texts[0]):
-        blocks.remove(texts[0])
+    """Claude -> OpenAI -> Claude: every byte of thinking and input, and the order, but for texts that follow another."""
     whole = {"type": "message", "model": "m", "content": blocks, "stop_reason": "end_turn", "usage": {}}
     request = read_chat_request(json.dumps({"model": "m", "messages": HELLO}).encode())
     answer = DIALECT.decode("chat.completions", request, "m", json.dumps(whole).encode())
     said = json.loads(answer.body)["choices"][0]["message"]
     sent = body_of(messages=[*HELLO, said, *HELLO])
-    assert sent["messages"][1]["content"] == blocks
+    turns = [turn["content"] for turn in sent["messages"] if turn["role"] == "assistant"]
+    assert turns == ([given_back(blocks)] if given_back(blocks) else [])
+
+
+def given_back(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Between two thoughts one text and then the calls; no thought at the end."""
+    turn: list[dict[str, Any]] = []
+    for thinks, group in groupby(blocks, key=lambda block: block["type"] not in ("text", "tool_use")):
+        said = list(group)
+        text = "".join(block["text"] for block in said if block["type"] == "text")
+        turn += [{"type": "text", "text": text}] if text else []
+        turn += said if thinks else [block for block in said if block["type"] == "tool_use"]
+    while turn and turn[-1]["type"] not in ("text", "tool_use"):
+        turn.pop()
+    return turn
 
 
 PARTS = [

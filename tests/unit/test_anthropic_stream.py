@@ -47,6 +47,42 @@ def error(kind: str, text: str = "no") -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": text}}
 
 
+ITERATIONS: list[dict[str, Any]] = [
+    {
+        "type": "compaction",
+        "input_tokens": 180_000,
+        "cache_read_input_tokens": 50,
+        "cache_creation_input_tokens": 30,
+        "cache_creation": {"ephemeral_1h_input_tokens": 10, "ephemeral_5m_input_tokens": 20},
+        "output_tokens": 3_500,
+    },
+    {"type": "advisor_message", "model": "claude-opus-5", "input_tokens": 400, "output_tokens": 40},
+    {"type": "fallback_message", "input_tokens": 600, "output_tokens": 60},
+    {"type": "message", "input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 7},
+]
+
+
+@pytest.mark.parametrize("declared", [ITERATIONS, [*ITERATIONS, "junk", None, {"type": "compaction"}]])
+def test_compaction_is_counted_beside_the_totals_and_nothing_else_is(declared: list[Any]) -> None:
+    translator = stream()
+    counted = {"output_tokens": 7, "iterations": declared}
+    translator.feed(sse(START, TEXT, HELLO, {**END, "usage": counted}, STOP))
+    assert translator.usage == Usage(
+        input_tokens=180_180,
+        output_tokens=3_507,
+        cached_tokens=140,
+        cache_write_tokens=20,
+        cache_write_1h_tokens=10,
+    )
+
+
+def test_a_stream_that_only_compacted_is_cut_short_and_not_whole() -> None:
+    translator = stream()
+    paused = {"type": "message_delta", "delta": {"stop_reason": "compaction"}, "usage": {"output_tokens": 0}}
+    out = translator.feed(sse(START, paused, STOP)) + translator.finish(b"")
+    assert b'"finish_reason":"length","native_finish_reason":"compaction"' in out
+
+
 ERRORS: list[tuple[str, type[Exception], int]] = [
     ("overloaded_error", UpstreamUnavailable, 503),
     ("rate_limit_error", UpstreamRejected, 429),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import struct
 from typing import Any
 
@@ -20,6 +21,7 @@ DIALECT = BedrockConverse()
 HELLO = [{"role": "user", "content": "Hi"}]
 TOOL = {"type": "function", "function": {"name": "f"}}
 CLAUDE, NOVA = "anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon.nova-lite-v1:0"
+KIMI = "moonshot.kimi-k2-thinking"
 
 
 def encode(model: str = NOVA, **fields: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -193,6 +195,70 @@ def test_an_empty_result_of_a_tool_is_an_empty_object() -> None:
     for content in empty:
         body, _ = encode(messages=[*HELLO, call, {"role": "tool", "tool_call_id": "1", "content": content}])
         assert body["messages"][2]["content"] == [{"toolResult": {"toolUseId": "1", "content": [{"json": {}}]}}]
+
+
+def test_claude_does_not_compact() -> None:
+    compacting = {"edits": [{"type": "compact_20260112"}]}
+    asked: list[dict[str, Any]] = [
+        {"context_management": compacting},
+        {"additionalModelRequestFields": {"context_management": compacting}},
+    ]
+    for fields in asked:
+        with pytest.raises(InvalidRequest) as refusal:
+            encode(CLAUDE, **fields)
+        assert refusal.value.param == "context_management.edits[0].type"
+    clearing = {"edits": [{"type": "clear_tool_uses_20250919"}]}
+    body, _ = encode(CLAUDE, context_management=clearing)
+    assert body["additionalModelRequestFields"] == {"context_management": clearing}
+
+
+LONG = "call_" + "x" * 79
+IDS = [
+    (CLAUDE, "functions.f:0", "functions_f_0"),
+    (KIMI, "functions.f:0", "functions.f:0"),
+    (CLAUDE, "tooluse_Ab-1", "tooluse_Ab-1"),
+    (NOVA, "ф id/1", "__id_1"),
+    (NOVA, "x" * 64, "x" * 64),
+]
+
+
+@pytest.mark.parametrize(("model", "given", "sent"), IDS)
+def test_ids_of_other_providers_are_made_to_fit(model: str, given: str, sent: str) -> None:
+    assert sent_ids(model, given) == (sent, sent)
+
+
+@pytest.mark.parametrize("model", [CLAUDE, NOVA])
+def test_long_ids_are_cut_and_stay_apart(model: str) -> None:
+    first, second = sent_ids(model, f"{LONG}a"), sent_ids(model, f"{LONG}b")
+    assert first[0] == first[1] != second[0] == second[1]
+    assert all(re.fullmatch("call_x{35}_[0-9a-f]{23}", each) for each in first + second)
+
+
+def sent_ids(model: str, given: str) -> tuple[str, str]:
+    """Of a call and of its result."""
+    call = {"role": "assistant", "tool_calls": [{"id": given, "function": {"name": "f", "arguments": "{}"}}]}
+    body, _ = encode(model, messages=[*HELLO, call, {"role": "tool", "tool_call_id": given, "content": "ok"}])
+    _, called, result = (turn["content"][0] for turn in body["messages"])
+    return called["toolUse"]["toolUseId"], result["toolResult"]["toolUseId"]
+
+
+def test_documents_of_one_name_are_numbered() -> None:
+    def document(name: str | None) -> dict[str, Any]:
+        return {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA==", "filename": name}}
+
+    names = ["invoice.pdf", "Invoice.pdf", "invoice 2.pdf", None, "document 4.pdf", "n" * 230, "n" * 230, "invoice.pdf"]
+    turns = [{"role": "user", "content": [document(name)]} for name in names]
+    body, _ = encode(messages=[turn for each in turns for turn in (each, {"role": "assistant", "content": "ok"})])
+    found = [block["document"]["name"] for turn in body["messages"] for block in turn["content"] if "document" in block]
+    assert found == [
+        *("invoice", "Invoice 2", "invoice 2 2", "document 4", "document 4 2", "n" * 200, "n" * 198 + " 2"),
+        "invoice 3",
+    ]
+
+
+def test_an_empty_stop_sequence_says_nothing() -> None:
+    assert "inferenceConfig" not in encode(stop="")[0]
+    assert encode(stop=["", "END"])[0]["inferenceConfig"] == {"stopSequences": ["END"]}
 
 
 # -- embeddings ------------------------------------------------------------------------------------------------------

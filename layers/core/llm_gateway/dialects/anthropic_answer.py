@@ -17,6 +17,7 @@ from llm_gateway.dialects.anthropic_errors import error_event
 from llm_gateway.dialects.anthropic_usage import openai_usage, read_usage, service_tier
 from llm_gateway.dialects.dialect import DecodedAnswer
 from llm_gateway.dialects.openai_chat_stream import written_in
+from llm_gateway.dialects.thinking_places import Before, placed
 from llm_gateway.errors import UpstreamMalformed
 from llm_gateway.schemas.json_splice import elements, value_of
 
@@ -30,6 +31,7 @@ _FINISH_REASONS = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "pause_turn": "length",  # the turn is not over: a server tool's loop was cut, and "stop" would hide it
+    "compaction": "length",  # the context was summed up, and nothing answered yet
     "refusal": "content_filter",
 }
 
@@ -98,19 +100,23 @@ def _message(blocks: list[dict[str, Any]], body: bytes) -> dict[str, Any]:
     details: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     inputs: list[bytes] | None = None
+    server_tool = False
     for at, block in enumerate(blocks):
         kind = block.get("type")
-        before = len(calls) + (1 if any(texts) else 0)
         if kind == "text":
             texts.append(_string(block, "text"))
         elif kind == "thinking":
             thoughts.append(_string(block, "thinking"))
+            before = Before(sum(map(len, texts)), len(calls), server_tool)
             details.append(thinking_detail(len(details), before, block))
         elif kind == "redacted_thinking":
+            before = Before(sum(map(len, texts)), len(calls), server_tool)
             details.append(redacted_detail(len(details), before, block))
         elif kind == "tool_use":
             inputs = _inputs(body) if inputs is None else inputs
             calls.append(tool_call(block, inputs[at].decode()))
+        else:
+            server_tool = True
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None, "refusal": None}
     if any(thoughts):
         message["reasoning_content"] = "".join(thoughts)
@@ -121,25 +127,17 @@ def _message(blocks: list[dict[str, Any]], body: bytes) -> dict[str, Any]:
     return message
 
 
-def thinking_detail(index: int, before: int, block: Mapping[str, Any]) -> dict[str, Any]:
-    """A thinking block as a member of `reasoning_details`; see `_placed` for `position`."""
+def thinking_detail(index: int, before: Before, block: Mapping[str, Any]) -> dict[str, Any]:
+    """A thinking block as a member of `reasoning_details`."""
     detail = {"type": "reasoning.text", "text": _string(block, "thinking"), "format": FORMAT, "index": index}
     if signature := _string(block, "signature"):
         detail["signature"] = signature
-    return _placed(detail, index, before)
+    return placed(detail, before)
 
 
-def redacted_detail(index: int, before: int, block: Mapping[str, Any]) -> dict[str, Any]:
+def redacted_detail(index: int, before: Before, block: Mapping[str, Any]) -> dict[str, Any]:
     detail = {"type": "reasoning.encrypted", "data": _string(block, "data"), "format": FORMAT, "index": index}
-    return _placed(detail, index, before)
-
-
-def _placed(detail: dict[str, Any], index: int, before: int) -> dict[str, Any]:
-    """With `position`, its place among the message's blocks, where text or tool calls (`before` of them) precede it.
-
-    `index` has to count on without gaps: the official SDKs merge deltas by it as by a list's index.
-    """
-    return {**detail, "position": index + before} if before else detail
+    return placed(detail, before)
 
 
 def tool_call(block: Mapping[str, Any], arguments: str) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 System and developer messages, wherever they stand, become `system` in their order, as Anthropic's own OpenAI endpoint
 does it. What follows one another in one role becomes one turn; the tool results of a turn stand first in it. An
 assistant's thinking goes back as it came, from `reasoning_details`, in its place among text and tool calls; other
-vendors' reasoning and plain `reasoning_content` cannot be sent.
+vendors' reasoning and plain `reasoning_content` cannot be sent, nor what would end the turn or stood behind a tool that
+Anthropic ran.
 A tool message may say `is_error: true`.
 Sources: https://platform.claude.com/docs/en/api/messages/create, https://platform.claude.com/docs/en/api/openai-sdk,
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls (results first),
 https://platform.claude.com/docs/en/build-with-claude/extended-thinking (blocks go back unmodified, in order)
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +19,10 @@ import orjson
 
 from llm_gateway.dialects.anthropic_answer import FORMAT
 from llm_gateway.dialects.anthropic_parts import Block, blocks_of, text_block, with_cache_control
+from llm_gateway.dialects.thinking_places import with_thinking
+from llm_gateway.dialects.tool_ids import claude_tool_id
 from llm_gateway.errors import InvalidRequest
 
-_NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -31,6 +32,7 @@ class Conversation:
 
     system: list[Block] = field(default_factory=list)
     turns: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, role: str, blocks: Sequence[Block]) -> None:
         """Appends to the last turn where it has the same role; adds none without blocks."""
@@ -62,7 +64,9 @@ def read_conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
         elif role == "user":
             conversation.add("user", _marked(blocks_of(message.get("content"), f"{place}.content"), message))
         elif role == "assistant":
-            conversation.add("assistant", _marked(_assistant_blocks(message, place), message))
+            blocks, lost = _assistant_blocks(message, place)
+            conversation.add("assistant", _marked(blocks, message))
+            conversation.warnings += [each for each in dict.fromkeys(lost) if each not in conversation.warnings]
         elif role == "tool":
             conversation.add("user", [_tool_result(message, place)])
         else:
@@ -85,7 +89,8 @@ def _marked(blocks: list[Block], message: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def _assistant_blocks(message: Mapping[str, Any], place: str) -> list[Block]:
+def _assistant_blocks(message: Mapping[str, Any], place: str) -> tuple[list[Block], list[str]]:
+    """The blocks, and warnings."""
     said = blocks_of(message.get("content"), f"{place}.content")
     refusal = message.get("refusal")
     if not said and isinstance(refusal, str) and refusal:
@@ -95,8 +100,8 @@ def _assistant_blocks(message: Mapping[str, Any], place: str) -> list[Block]:
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         raise InvalidRequest(f"`{place}.tool_calls` must be an array.", param=f"{place}.tool_calls")
-    said += [_tool_use(call, f"{place}.tool_calls[{at}]") for at, call in enumerate(calls)]
-    return _in_order(_thinking(message.get("reasoning_details")), said)
+    uses = [_tool_use(call, f"{place}.tool_calls[{at}]") for at, call in enumerate(calls)]
+    return with_thinking(message.get("reasoning_details"), _thinking_block, said, uses)
 
 
 def _tool_use(call: Any, place: str) -> Block:
@@ -114,7 +119,7 @@ def _tool_use(call: Any, place: str) -> Block:
         raise InvalidRequest(f"`{param}` must be the text of a JSON object.", param=param)
     block = {
         "type": "tool_use",
-        "id": _tool_id(call.get("id"), f"{place}.id"),
+        "id": claude_tool_id(call.get("id"), f"{place}.id"),
         "name": function["name"],
         "input": orjson.Fragment(written or "{}"),
     }
@@ -124,7 +129,7 @@ def _tool_use(call: Any, place: str) -> Block:
 def _tool_result(message: Mapping[str, Any], place: str) -> Block:
     result: Block = {
         "type": "tool_result",
-        "tool_use_id": _tool_id(message.get("tool_call_id"), f"{place}.tool_call_id"),
+        "tool_use_id": claude_tool_id(message.get("tool_call_id"), f"{place}.tool_call_id"),
     }
     content = message.get("content")
     if isinstance(content, str) and content:
@@ -136,50 +141,14 @@ def _tool_result(message: Mapping[str, Any], place: str) -> Block:
     return with_cache_control(result, message)
 
 
-def _tool_id(given: Any, place: str) -> str:
-    """Other vendors' ids hold characters that Anthropic refuses; a call and its result change alike."""
-    if not isinstance(given, str) or not given:
-        raise InvalidRequest(f"`{place}` must be a string.", param=place)
-    return _NOT_IN_AN_ID.sub("_", given)
-
-
-def _thinking(details: Any) -> list[tuple[int, Block]]:
-    """Claude's thinking blocks with their places in the answer they came from.
-
-    Deltas that a client has collected without merging them are merged here, by their `index`.
-    """
-    merged: dict[Any, dict[str, Any]] = {}
-    for at, detail in enumerate(details if isinstance(details, list) else ()):
-        if not isinstance(detail, dict):
-            continue
-        index = detail.get("index")
-        whole = merged.setdefault((str(detail.get("type")), index if isinstance(index, int) else f"at {at}"), {})
-        for name, value in detail.items():
-            if name in ("text", "signature", "data") and isinstance(value, str):
-                whole[name] = whole.get(name, "") + value
-            elif value is not None:
-                whole.setdefault(name, value)
-    blocks: list[tuple[int, Block]] = []
-    for at, detail in enumerate(detail for detail in merged.values() if detail.get("format", FORMAT) == FORMAT):
-        position = detail.get("position")
-        place = position if isinstance(position, int) else at
-        if detail.get("type") == "reasoning.text" and detail.get("signature"):
-            block = {"type": "thinking", "thinking": detail.get("text", ""), "signature": detail["signature"]}
-            blocks.append((place, block))
-        elif detail.get("type") == "reasoning.encrypted" and detail.get("data"):
-            blocks.append((place, {"type": "redacted_thinking", "data": detail["data"]}))
-    return blocks
-
-
-def _in_order(thinking: Sequence[tuple[int, Block]], said: Sequence[Block]) -> list[Block]:
-    """Thinking in its places, the rest around it in its order."""
-    rest = list(said)
-    blocks: list[Block] = []
-    for place, block in thinking:
-        while rest and len(blocks) < place:
-            blocks.append(rest.pop(0))
-        blocks.append(block)
-    return blocks + rest
+def _thinking_block(detail: Mapping[str, Any]) -> Block | None:
+    if detail.get("format", FORMAT) != FORMAT:
+        return None
+    if detail.get("type") == "reasoning.text" and detail.get("signature"):
+        return {"type": "thinking", "thinking": detail.get("text", ""), "signature": detail["signature"]}
+    if detail.get("type") == "reasoning.encrypted" and detail.get("data"):
+        return {"type": "redacted_thinking", "data": detail["data"]}
+    return None
 
 
 def _trim_prefill(turn: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from llm_gateway.errors import InvalidRequest
 Block = dict[str, Any]
 
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
+_MEDIA_TYPES = {"image/jpg": "image/jpeg"}
+"""Wrong names that many clients send, and the API's own."""
 _ANTHROPICS_OWN = frozenset({"image", "document", "search_result", "container_upload"})
 
 
@@ -112,4 +114,5 @@ def _data_uri(uri: str, place: str) -> tuple[str, str]:
     head = _DATA_URI.match(uri)
     if head is None or not head[2].lower().endswith(";base64"):
         raise InvalidRequest(f"`{place}` must be a URL, or a data URI in base64.", param=place)
-    return head[1].lower(), uri[head.end() :]
+    named = head[1].lower()
+    return _MEDIA_TYPES.get(named, named), uri[head.end() :]

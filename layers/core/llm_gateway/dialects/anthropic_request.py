@@ -3,7 +3,8 @@
 What Claude has goes up in its terms. What it lacks is dropped with a warning where the answer is right without it
 (`seed`, penalties, …), and refused where it would not be (`n` above 1, `logit_bias`, log probabilities, audio). Fields
 of the Messages API that OpenAI does not have (`thinking`, `output_config`, `context_management`, …) go up as they are;
-every other field is dropped with a warning, since the API refuses what it does not know.
+every other field is dropped with a warning, since the API refuses what it does not know. Compaction and advisors are
+refused (`anthropic_unbilled`).
 Sources: https://platform.openai.com/docs/api-reference/chat/create, https://platform.claude.com/docs/en/api/messages/create,
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
@@ -15,6 +16,7 @@ from llm_gateway.dialects.anthropic_history import read_conversation
 from llm_gateway.dialects.anthropic_parts import text_block
 from llm_gateway.dialects.anthropic_reasoning import Reasoning
 from llm_gateway.dialects.anthropic_tools import closed, encode_tools
+from llm_gateway.dialects.anthropic_unbilled import refuse_compaction
 from llm_gateway.dialects.parameters import JSON_IN_WORDS, output_limit, schema_of, stop_sequences, wants_json
 from llm_gateway.dialects.unsent import Reach, unsent
 from llm_gateway.errors import InvalidRequest
@@ -60,9 +62,10 @@ def encode_body(
 
     `native`: for Anthropic's own API, which alone has service tiers. Raises `InvalidRequest`.
     """
+    refuse_compaction(fields)
     told = unsent({**fields, "metadata": _of_openai(fields.get("metadata"))}, _REACH)
-    warnings: list[str] = []
     conversation = read_conversation(fields["messages"])
+    warnings = list(conversation.warnings)
     body: dict[str, Any] = {"max_tokens": _max_tokens(fields, facts, warnings)}
     for name in _PASSED:
         if fields.get(name) is not None:

@@ -29,6 +29,7 @@ from llm_gateway.dialects.anthropic_answer import (
 from llm_gateway.dialects.anthropic_errors import error_event, exception_event
 from llm_gateway.dialects.anthropic_usage import merge_counts, openai_usage, read_usage, service_tier
 from llm_gateway.dialects.dialect import Said, SplitEvents, StreamEvent
+from llm_gateway.dialects.thinking_places import Before
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.json_splice import value_of
@@ -81,7 +82,7 @@ class AnthropicStream:
         self._details = 0
         self._detail_of: dict[int, dict[str, Any]] = {}
         """Of each open thinking block: what its next delta is to begin with."""
-        self._any_text = self._refused = False
+        self._server_tool = self._refused = False
         self._said: Said | None = None
         self._calls = 0
         self._call_of: dict[int, tuple[int, bytes, bool]] = {}
@@ -261,6 +262,7 @@ class AnthropicStream:
             return self._delta(index, {"type": "thinking_delta", "thinking": text}) + self._delta(
                 index, {"type": "signature_delta", "signature": signature}
             )
+        self._server_tool = True
         return b""
 
     def _tool_call(self, index: int, block: Mapping[str, Any], data: bytes) -> bytes:
@@ -289,7 +291,7 @@ class AnthropicStream:
 
     def _text(self, quoted: bytes) -> bytes:
         """A chunk for text that is a JSON string already."""
-        self.started = self._any_text = True
+        self.started = True
         self._remember(quoted)
         self._pieces.append(quoted)
         return b"".join((self._head, b'{"content":', quoted, b"}", self._tail))
@@ -312,9 +314,8 @@ class AnthropicStream:
         return self._content({"reasoning_content": text, "reasoning_details": [detail]})
 
     @property
-    def _before(self) -> int:
-        """How many blocks a message rebuilt from the chunks so far has besides thinking: its text is one."""
-        return self._calls + self._any_text
+    def _before(self) -> Before:
+        return Before(sum(len(orjson.loads(piece)) for piece in self._pieces), self._calls, self._server_tool)
 
     def _detail(self, index: int, name: str, value: str) -> dict[str, Any]:
         """A delta of a thinking block. What does not add up (format, position) comes once, with the first."""

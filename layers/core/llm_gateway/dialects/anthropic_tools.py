@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_gateway.dialects.anthropic_parts import with_cache_control
+from llm_gateway.dialects.anthropic_unbilled import refuse_advisor
 from llm_gateway.dialects.parameters import allowed_tools, refuse_forced_without_tools
 from llm_gateway.errors import InvalidRequest
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}}
+_NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose value maps names of the caller's to schemas: such a name is no keyword, whatever it is."""
+_DATA = frozenset({"enum", "const", "default", "examples"})
 
 
 def encode_tools(
@@ -53,6 +57,7 @@ def _tool(tool: Any, place: str, facts: Mapping[str, Any], warnings: list[str]) 
     function = tool.get("function")
     if tool.get("type") != "function":
         if tool.get("type") != "custom" and isinstance(tool.get("type"), str):
+            refuse_advisor(tool, place)
             return dict(tool)
         raise InvalidRequest("Claude has no tools of this type.", param=f"{place}.type")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -86,7 +91,12 @@ def _closed(schema: Any) -> Any:
         return [_closed(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    copy = {name: value if name in ("enum", "const", "default") else _closed(value) for name, value in schema.items()}
+    copy: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in _NAMED_SCHEMAS and isinstance(value, dict):
+            copy[name] = {named: _closed(each) for named, each in value.items()}
+        else:
+            copy[name] = value if name in _DATA else _closed(value)
     if schema.get("type") == "object" or isinstance(schema.get("properties"), dict):
         copy.setdefault("additionalProperties", False)
     return copy

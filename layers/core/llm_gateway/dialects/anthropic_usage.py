@@ -1,13 +1,15 @@
 """Anthropic's `usage`, read into ours and written as OpenAI's.
 
 `input_tokens` there counts only what came after the last cache breakpoint: reads and writes of the cache are beside it.
-`message_delta` holds running totals, perhaps of some counts only, over what `message_start` said.
+`message_delta` holds running totals, perhaps of some counts only, over what `message_start` said. What compacting the
+context took is in `iterations` alone; the other entries there are in the totals, or are not billed (declined attempts).
 Sources: https://platform.claude.com/docs/en/build-with-claude/prompt-caching (three input counts, `cache_creation`),
 https://platform.claude.com/docs/en/build-with-claude/streaming (usage in deltas is cumulative),
 https://platform.claude.com/docs/en/build-with-claude/thinking (`output_tokens_details.thinking_tokens`),
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (`server_tool_use.web_search_requests`),
 https://platform.claude.com/docs/en/build-with-claude/fast-mode (`speed`),
-https://platform.claude.com/docs/en/build-with-claude/data-residency (`inference_geo`)
+https://platform.claude.com/docs/en/build-with-claude/data-residency (`inference_geo`),
+https://platform.claude.com/docs/en/build-with-claude/compaction (`iterations` and the totals)
 """
 
 from collections.abc import Mapping
@@ -25,20 +27,17 @@ def read_usage(counts: Any) -> Usage | None:
     """The counts of a message's `usage`; None where it holds none."""
     if not isinstance(counts, dict):
         return None
-    fresh, written = _count(counts, "input_tokens"), _count(counts, "output_tokens")
-    if fresh is None and written is None:
+    samplings = [counts, *_compactions(counts.get("iterations"))]
+    if all(_count(each, name) is None for each in samplings for name in ("input_tokens", "output_tokens")):
         return None
-    cached = _count(counts, "cache_read_input_tokens") or 0
-    created = _count(counts, "cache_creation_input_tokens") or 0
-    lives = counts.get("cache_creation")
-    for_an_hour = min(created, _count(lives, "ephemeral_1h_input_tokens") or 0) if isinstance(lives, dict) else 0
+    fresh, cached, created, for_an_hour, written = map(sum, zip(*map(_tokens, samplings), strict=True))
     details = counts.get("output_tokens_details")
     reasoning = _count(details, "thinking_tokens") if isinstance(details, dict) else None
     tools, geo = counts.get("server_tool_use"), counts.get("inference_geo")
     searches = _count(tools, "web_search_requests") if isinstance(tools, dict) else None
     return Usage(
-        input_tokens=(fresh or 0) + cached + created,
-        output_tokens=written or 0,
+        input_tokens=fresh + cached + created,
+        output_tokens=written,
         cached_tokens=cached,
         cache_write_tokens=created - for_an_hour,
         cache_write_1h_tokens=for_an_hour,
@@ -81,6 +80,25 @@ def service_tier(counts: Any) -> str | None:
     """
     tier = counts.get("service_tier") if isinstance(counts, dict) else None
     return _SERVICE_TIERS.get(tier, tier) if isinstance(tier, str) else None
+
+
+def _compactions(iterations: Any) -> list[dict[str, Any]]:
+    listed = iterations if isinstance(iterations, list) else []
+    return [each for each in listed if isinstance(each, dict) and each.get("type") == "compaction"]
+
+
+def _tokens(counts: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
+    """Input: fresh, read from the cache, written to it, of that for an hour; and output."""
+    created = _count(counts, "cache_creation_input_tokens") or 0
+    lives = counts.get("cache_creation")
+    for_an_hour = min(created, _count(lives, "ephemeral_1h_input_tokens") or 0) if isinstance(lives, dict) else 0
+    return (
+        _count(counts, "input_tokens") or 0,
+        _count(counts, "cache_read_input_tokens") or 0,
+        created,
+        for_an_hour,
+        _count(counts, "output_tokens") or 0,
+    )
 
 
 def _count(counts: Mapping[str, Any], name: str) -> int | None:

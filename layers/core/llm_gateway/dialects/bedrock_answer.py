@@ -14,6 +14,7 @@ import orjson
 from llm_gateway.dialects.bedrock_messages import REASONING_FORMAT
 from llm_gateway.dialects.bedrock_usage import openai_usage, read_converse_usage
 from llm_gateway.dialects.dialect import DecodedAnswer
+from llm_gateway.dialects.thinking_places import Before, placed
 from llm_gateway.errors import UpstreamFailed, UpstreamMalformed
 from llm_gateway.schemas.json_splice import elements, value_of
 
@@ -87,29 +88,38 @@ def parse_answer(body: bytes) -> dict[str, Any]:
     return answer
 
 
-def reasoning_text(index: int, **told: str) -> dict[str, Any]:
-    """An entry of `reasoning_details`; in a stream one holds the text or the signature."""
-    return {"type": "reasoning.text", **told, "format": REASONING_FORMAT, "index": index}
+def reasoning_text(index: int, before: Before, **told: str) -> dict[str, Any]:
+    """An entry of `reasoning_details`; in a stream the first delta of one, with the text or the signature."""
+    return placed({"type": "reasoning.text", **told, "format": REASONING_FORMAT, "index": index}, before)
 
 
-def reasoning_encrypted(index: int, data: str) -> dict[str, Any]:
+def reasoning_encrypted(index: int, before: Before, data: str) -> dict[str, Any]:
     """An entry of `reasoning_details`; `data` is base64."""
-    return {"type": "reasoning.encrypted", "data": data, "format": REASONING_FORMAT, "index": index}
+    return placed({"type": "reasoning.encrypted", "data": data, "format": REASONING_FORMAT, "index": index}, before)
+
+
+def is_own_tool(use: Mapping[str, Any]) -> bool:
+    """Whether the provider runs the tool itself: there is nothing for the caller to answer."""
+    return use.get("type") == "server_tool_use"
 
 
 def _message(content: list[dict[str, Any]], body: bytes) -> dict[str, Any]:
     texts: list[str] = []
     details: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
+    server_tool = False
     for at, block in enumerate(content):
         if isinstance(block.get("text"), str):
             texts.append(block["text"])
         elif isinstance(block.get("reasoningContent"), dict):
-            details += _reasoning(block["reasoningContent"], len(details))
-        elif isinstance(block.get("toolUse"), dict):
-            calls += _tool_call(block["toolUse"], body, at)
+            before = Before(sum(map(len, texts)), len(calls), server_tool)
+            details += _reasoning(block["reasoningContent"], len(details), before)
+        elif isinstance(block.get("toolUse"), dict) and not is_own_tool(block["toolUse"]):
+            calls.append(_tool_call(block["toolUse"], body, at))
         elif isinstance(block.get("citationsContent"), dict):
             texts += _cited_text(block["citationsContent"])
+        else:
+            server_tool = True
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None, "refusal": None}
     if reasoning := "".join(detail.get("text", "") for detail in details):
         message["reasoning_content"] = reasoning
@@ -120,22 +130,20 @@ def _message(content: list[dict[str, Any]], body: bytes) -> dict[str, Any]:
     return message
 
 
-def _reasoning(block: dict[str, Any], index: int) -> list[dict[str, Any]]:
+def _reasoning(block: dict[str, Any], index: int, before: Before) -> list[dict[str, Any]]:
     said = block.get("reasoningText")
     if isinstance(said, dict) and isinstance(said.get("text"), str):
         signature = said.get("signature")
         signed = {"signature": signature} if isinstance(signature, str) else {}
-        return [reasoning_text(index, text=said["text"], **signed)]
+        return [reasoning_text(index, before, text=said["text"], **signed)]
     redacted = block.get("redactedContent")
-    return [reasoning_encrypted(index, redacted)] if isinstance(redacted, str) else []
+    return [reasoning_encrypted(index, before, redacted)] if isinstance(redacted, str) else []
 
 
-def _tool_call(use: dict[str, Any], body: bytes, at: int) -> list[dict[str, Any]]:
-    if use.get("type") == "server_tool_use":
-        return []  # the provider runs it itself: nothing for the caller to answer
+def _tool_call(use: dict[str, Any], body: bytes, at: int) -> dict[str, Any]:
     arguments = _input_bytes(body, at).decode() if use.get("input") else "{}"
     function = {"name": use.get("name"), "arguments": arguments}
-    return [{"id": use.get("toolUseId"), "type": "function", "function": function}]
+    return {"id": use.get("toolUseId"), "type": "function", "function": function}
 
 
 def _input_bytes(body: bytes, at: int) -> bytes:

@@ -13,6 +13,7 @@ from llm_gateway.errors import InvalidRequest
 
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
+_LONGEST_NAME = 200
 _IMAGES = {"png", "jpeg", "gif", "webp"}
 _VIDEOS = {"mkv", "mov", "mp4", "webm", "flv", "mpeg", "mpg", "wmv", "three_gp"}
 _DOCUMENTS = {"pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"}
@@ -70,11 +71,11 @@ def audio_block(part: Mapping[str, Any], param: str) -> dict[str, Any]:
     return {"audio": {"format": kind, "source": {"bytes": data}}}
 
 
-def document_block(part: Mapping[str, Any], param: str, number: int) -> dict[str, Any]:
+def document_block(part: Mapping[str, Any], param: str, taken: set[str]) -> dict[str, Any]:
     """`{"type": "file", "file": {"file_data": "data:…" | "s3://…", "filename": …}}`. Raises `InvalidRequest`.
 
     A name may hold letters, digits, single spaces, hyphens, parentheses and brackets; one that is left without any is
-    `document N`.
+    `document N`. No two of a request may be alike: `taken` has those before in small letters, and gets this one's.
     """
     file = part.get("file")
     data = file.get("file_data") if isinstance(file, dict) else None
@@ -86,8 +87,18 @@ def document_block(part: Mapping[str, Any], param: str, number: int) -> dict[str
     stem, _, suffix = str(filename).rpartition(".")
     suffix = {"htm": "html", "jpeg": "jpeg", "text": "txt"}.get(suffix.lower(), suffix.lower())
     block = _block(data, _DOCUMENTS, "document", param, fallback=suffix if suffix in _DOCUMENTS else None)
-    name = " ".join(_NOT_IN_A_NAME.sub(" ", stem or str(filename)).split())[:200]
-    return {"document": {"format": block["format"], "name": name or f"document {number}", "source": block["source"]}}
+    name = " ".join(_NOT_IN_A_NAME.sub(" ", stem or str(filename)).split())[:_LONGEST_NAME]
+    name = _untaken(name or f"document {len(taken) + 1}", taken)
+    return {"document": {"format": block["format"], "name": name, "source": block["source"]}}
+
+
+def _untaken(name: str, taken: set[str]) -> str:
+    free, number = name, 1
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name[: _LONGEST_NAME - len(str(number)) - 1].rstrip()} {number}"
+    taken.add(free.casefold())
+    return free
 
 
 def _url(part: Mapping[str, Any], name: str, param: str) -> str:

@@ -3,7 +3,7 @@
 Roles alternate: neighbours of one role become one message, and so do all tool results of a turn with what the user says
 next. Blank text is left out, since Converse refuses it. A `cache_control` marker on a part or a message becomes a
 `cachePoint` block behind it. Reasoning goes back only with its opaque state (`reasoning_details` with a signature or
-encrypted data), byte for byte and before the rest of its message.
+encrypted data), byte for byte and in its place among text and calls.
 Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use-inference-call.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
@@ -11,17 +11,20 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 
 from llm_gateway.dialects.bedrock_media import audio_block, document_block, image_block, video_block
 from llm_gateway.dialects.parameters import unknown_part
+from llm_gateway.dialects.thinking_places import is_format, with_thinking
+from llm_gateway.dialects.tool_ids import converse_tool_id
 from llm_gateway.errors import InvalidRequest
 
 REASONING_FORMAT = "bedrock-converse-v1"
 # Claude signs alike wherever it is served: https://docs.claude.com/en/docs/build-with-claude/extended-thinking
-_READABLE_FORMATS = {REASONING_FORMAT, "anthropic-claude-v1", None}
+_READABLE_FORMATS = (REASONING_FORMAT, "anthropic-claude-v1")
 
 Block = dict[str, Any]
 
@@ -39,7 +42,10 @@ class Conversation:
     uncached: bool = False
     """Whether a `cache_control` marker was left out, the model taking none."""
     caches: bool = True
-    documents: int = 0
+    claude: bool = False
+    document_names: set[str] = field(default_factory=set)
+    """In small letters: Converse wants each once."""
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, role: str, blocks: list[Block]) -> None:
         if not blocks:
@@ -61,9 +67,9 @@ class Conversation:
         return [{"cachePoint": {"type": "default", **({"ttl": ttl} if isinstance(ttl, str) else {})}}]
 
 
-def read_conversation(messages: list[Mapping[str, Any]], *, caches: bool) -> Conversation:
+def read_conversation(messages: list[Mapping[str, Any]], *, caches: bool, claude: bool = False) -> Conversation:
     """Raises `InvalidRequest` with the `param` at fault. `caches`: whether the model takes cache points."""
-    conversation = Conversation(caches=caches)
+    conversation = Conversation(caches=caches, claude=claude)
     for index, message in enumerate(messages):
         param = f"messages[{index}]"
         role = message.get("role")
@@ -104,16 +110,17 @@ def _add_system(conversation: Conversation, message: Mapping[str, Any], param: s
 
 
 def _add_assistant(conversation: Conversation, message: Mapping[str, Any], param: str) -> None:
-    blocks = list(_reasoning(conversation, message.get("reasoning_details")))
-    blocks += _content(conversation, message.get("content"), f"{param}.content")
-    blocks += _text(message.get("refusal"))
+    content = [*_content(conversation, message.get("content"), f"{param}.content"), *_text(message.get("refusal"))]
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         raise InvalidRequest(f"`{param}.tool_calls` must be an array.", param=f"{param}.tool_calls")
-    for at, call in enumerate(calls):
-        blocks.append(_tool_use(conversation, call, f"{param}.tool_calls[{at}]"))
+    uses = [_tool_use(conversation, call, f"{param}.tool_calls[{at}]") for at, call in enumerate(calls)]
     if message.get("function_call") is not None:
         raise InvalidRequest("`function_call` is not supported: use `tool_calls`.", param=f"{param}.function_call")
+    blocks, lost = with_thinking(
+        message.get("reasoning_details"), partial(_reasoning_block, conversation), content, uses
+    )
+    conversation.warnings += [each for each in dict.fromkeys(lost) if each not in conversation.warnings]
     conversation.add("assistant", _marked(conversation, blocks, message))
 
 
@@ -127,8 +134,8 @@ def _tool_use(conversation: Conversation, call: Any, param: str) -> Block:
     if name not in conversation.tool_names:
         conversation.tool_names.append(name)
     # The caller's own bytes: an integer past 64 bits would not survive being parsed.
-    tool_id = _tool_id(call.get("id"), f"{param}.id")
-    return {"toolUse": {"toolUseId": tool_id, "name": name, "input": orjson.Fragment(arguments.encode())}}
+    use_id = converse_tool_id(call.get("id"), f"{param}.id", claude=conversation.claude)
+    return {"toolUse": {"toolUseId": use_id, "name": name, "input": orjson.Fragment(arguments.encode())}}
 
 
 def _arguments(given: Any, param: str) -> str:
@@ -142,19 +149,13 @@ def _arguments(given: Any, param: str) -> str:
     return str(arguments)
 
 
-def _tool_id(given: Any, param: str) -> str:
-    if not isinstance(given, str) or not given:
-        raise InvalidRequest(f"`{param}` must be a string.", param=param)
-    return given
-
-
 def _add_tool_result(conversation: Conversation, message: Mapping[str, Any], param: str) -> None:
     """`is_error: true`, which OpenAI's wire does not have, marks a tool's failure."""
     content = list(_content(conversation, message.get("content"), f"{param}.content"))
     points = [block for block in content if "cachePoint" in block] + conversation.cache_points(message)
     content = [block for block in content if "cachePoint" not in block]
     result: Block = {
-        "toolUseId": _tool_id(message.get("tool_call_id"), f"{param}.tool_call_id"),
+        "toolUseId": converse_tool_id(message.get("tool_call_id"), f"{param}.tool_call_id", claude=conversation.claude),
         "content": content or [{"json": {}}],  # blank text is refused, and so is an error with nothing in it
     }
     if message.get("is_error") is True:
@@ -163,18 +164,16 @@ def _add_tool_result(conversation: Conversation, message: Mapping[str, Any], par
     conversation.add("user", [{"toolResult": result}, *points[-1:]])
 
 
-def _reasoning(conversation: Conversation, details: Any) -> Iterator[Block]:
-    for detail in details if isinstance(details, list) else ():
-        if not isinstance(detail, dict):
-            continue
-        known = detail.get("format")
-        if not (known is None or isinstance(known, str)) or known not in _READABLE_FORMATS:
-            conversation.foreign_reasoning = True
-        elif detail.get("type") == "reasoning.text" and isinstance(detail.get("signature"), str):
-            signed = {"text": detail.get("text") or "", "signature": detail["signature"]}
-            yield {"reasoningContent": {"reasoningText": signed}}
-        elif detail.get("type") == "reasoning.encrypted" and isinstance(detail.get("data"), str):
-            yield {"reasoningContent": {"redactedContent": detail["data"]}}
+def _reasoning_block(conversation: Conversation, detail: Mapping[str, Any]) -> Block | None:
+    known = detail.get("format")
+    if known is not None and not any(is_format(known, name) for name in _READABLE_FORMATS):
+        conversation.foreign_reasoning = True
+    elif detail.get("type") == "reasoning.text" and isinstance(detail.get("signature"), str):
+        signed = {"text": detail.get("text") or "", "signature": detail["signature"]}
+        return {"reasoningContent": {"reasoningText": signed}}
+    elif detail.get("type") == "reasoning.encrypted" and isinstance(detail.get("data"), str):
+        return {"reasoningContent": {"redactedContent": detail["data"]}}
+    return None
 
 
 def _content(conversation: Conversation, content: Any, param: str) -> Iterator[Block]:
@@ -205,8 +204,7 @@ def _part(conversation: Conversation, part: Mapping[str, Any], param: str) -> li
     if kind == "input_audio":
         return [audio_block(part, param)]
     if kind == "file":
-        conversation.documents += 1
-        return [document_block(part, param, conversation.documents)]
+        return [document_block(part, param, conversation.document_names)]
     raise unknown_part("Bedrock", part, param)
 
 

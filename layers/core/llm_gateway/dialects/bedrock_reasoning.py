@@ -13,6 +13,7 @@ from typing import Any
 
 from llm_gateway.dialects.anthropic_reasoning import Reasoning
 from llm_gateway.dialects.anthropic_tools import refuse_forcing
+from llm_gateway.dialects.anthropic_unbilled import refuse_compaction
 from llm_gateway.errors import InvalidRequest
 
 _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -28,6 +29,7 @@ def apply_claude_reasoning(
     warnings: list[str],
 ) -> None:
     """Edits `body` and `extra` (the model's own parameters). `facts` are Claude's own. Raises `InvalidRequest`."""
+    refuse_compaction(extra)
     choice = body.get("toolConfig", {}).get("toolChoice", {})
     forced = bool({"any", "tool"} & choice.keys())
     if forced:

@@ -66,7 +66,8 @@ def encode_converse(fields: Mapping[str, Any], model: str) -> tuple[bytes, tuple
     facts = capability("bedrock", model)
     refuse_unfit(fields, facts, model)
     warnings = unsent(fields, _REACH)
-    conversation = read_conversation(fields["messages"], caches=facts.get("prompt_cache", False))
+    claude = "anthropic.claude" in model.lower()
+    conversation = read_conversation(fields["messages"], caches=facts.get("prompt_cache", False), claude=claude)
     body: dict[str, Any] = {"messages": conversation.messages}
     if wants_json(fields.get("response_format")):
         conversation.system.append({"text": JSON_IN_WORDS})
@@ -82,12 +83,13 @@ def encode_converse(fields: Mapping[str, Any], model: str) -> tuple[bytes, tuple
     if tier := _service_tier(fields, warnings):
         body["serviceTier"] = tier
     extra = _extra(fields, body)
-    if "anthropic.claude" in model.lower():
+    if claude:
         apply_claude_reasoning(fields, capability("anthropic", model.lower()), body, extra, warnings)
     else:
         apply_reasoning(fields, facts, body, extra, warnings)
     if extra:
         body["additionalModelRequestFields"] = extra
+    warnings += conversation.warnings
     if conversation.uncached:
         warnings.append("cache_control was dropped: this model takes no cache points")
     if conversation.foreign_reasoning:

@@ -16,6 +16,7 @@ import orjson
 from llm_gateway.dialects.bedrock_answer import (
     extra_fields,
     finish_reason_of,
+    is_own_tool,
     parse_answer,
     reasoning_encrypted,
     reasoning_text,
@@ -24,6 +25,7 @@ from llm_gateway.dialects.bedrock_answer import (
 from llm_gateway.dialects.bedrock_errors import decode_stream_exception
 from llm_gateway.dialects.bedrock_usage import openai_usage, read_converse_usage
 from llm_gateway.dialects.dialect import Said, SplitEvents, StreamEvent
+from llm_gateway.dialects.thinking_places import Before
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 
@@ -63,6 +65,9 @@ class BedrockStream:
         self._argument_heads: dict[int, bytes] = {}
         self._without_arguments: set[int] = set()
         self._thoughts: dict[int, int] = {}
+        self._placed: set[int] = set()
+        """Thoughts whose first delta, with what comes once, is out."""
+        self._server_tool = False
         self._redacted: dict[int, list[str]] = {}
         self._texts: list[str] = []
         """All that was written; `_content` is the answer among it."""
@@ -148,7 +153,8 @@ class BedrockStream:
     def _block_start(self, event: dict[str, Any]) -> bytes:
         start = event.get("start")
         use = start.get("toolUse") if isinstance(start, dict) else None
-        if not isinstance(use, dict) or use.get("type") == "server_tool_use":
+        if not isinstance(use, dict) or is_own_tool(use):
+            self._server_tool = self._server_tool or bool(start)
             return b""
         self.started = True
         at = _index(event)
@@ -194,12 +200,22 @@ class BedrockStream:
         if isinstance(text := thought.get("text"), str) and text:
             self.started = True
             self._texts.append(text)
-            return self._delta({"reasoning_content": text, "reasoning_details": [reasoning_text(index, text=text)]})
+            return self._delta({"reasoning_content": text, "reasoning_details": [self._detail(index, text=text)]})
         if isinstance(signature := thought.get("signature"), str) and signature:
-            return self._delta({"reasoning_details": [reasoning_text(index, signature=signature)]})
+            return self._delta({"reasoning_details": [self._detail(index, signature=signature)]})
         if isinstance(redacted := thought.get("redactedContent"), str) and redacted:
             self._redacted.setdefault(at, []).append(redacted)
         return b""
+
+    def _detail(self, index: int, **told: str) -> dict[str, Any]:
+        if index in self._placed:
+            return {"type": "reasoning.text", **told, "index": index}
+        self._placed.add(index)
+        return reasoning_text(index, self._before, **told)
+
+    @property
+    def _before(self) -> Before:
+        return Before(sum(map(len, self._content)), len(self._calls), self._server_tool)
 
     def _block_stop(self, event: dict[str, Any]) -> bytes:
         at = _index(event)
@@ -208,7 +224,8 @@ class BedrockStream:
             self._without_arguments.discard(at)
             out = self._delta({"tool_calls": [{"index": self._calls[at], "function": {"arguments": "{}"}}]})
         if pieces := self._redacted.pop(at, None):
-            out += self._delta({"reasoning_details": [reasoning_encrypted(self._thoughts[at], _joined(pieces))]})
+            detail = reasoning_encrypted(self._thoughts[at], self._before, _joined(pieces))
+            out += self._delta({"reasoning_details": [detail]})
         return out
 
     def _message_stop(self, event: dict[str, Any]) -> bytes:

@@ -23,11 +23,11 @@ def output_limit(fields: Mapping[str, Any], warnings: list[str]) -> int | None:
 
 
 def stop_sequences(given: Any) -> list[str]:
-    """`stop` as a list, empty where nothing stops. Raises `InvalidRequest` for what is no text."""
+    """`stop` as a list, empty where nothing stops, as an empty text does not. Raises `InvalidRequest` for no text."""
     listed = [given] if isinstance(given, str) else [] if given is None else given
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
         raise InvalidRequest("`stop` must be a string or an array of strings.", param="stop")
-    return listed
+    return [each for each in listed if each]
 
 
 def schema_of(wanted: Any) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ for what happens anyway (`n: 1`) is left out without a word.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_gateway.dialects.tool_call_ids import has_foreign_ids, with_own_ids
+from llm_gateway.dialects.tool_ids_alnum9 import has_foreign_ids, with_own_ids
 from llm_gateway.dialects.unsent import asks
 from llm_gateway.domain.catalog import Provider, Quirks
 from llm_gateway.errors import InvalidRequest

@@ -16,7 +16,7 @@ from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
 from llm_gateway.adapters.memory import MemoryRegistry
 from llm_gateway.adapters.registry_items import RegistryItems
 from llm_gateway.adapters.registry_tree import decode_root
-from llm_gateway.domain.audit import AuditEvent, AuditFilter
+from llm_gateway.domain.audit import AuditEvent, AuditFilter, AuditPosition
 from llm_gateway.domain.identity import VirtualKey, hash_key, lookup_id
 from llm_gateway.domain.ports import AuditTrail, RegistryEditor, RegistryEntry
 from llm_gateway.domain.revisions import Change, Delete, Put, Snapshot, changes_between
@@ -208,6 +208,9 @@ async def test_the_audit_is_read_in_pages(stage: Stage) -> None:
     refused = replace(event(), outcome="refused", reason="no", target="")
     await stage.trail.record(refused)
     assert list((await stage.trail.page(AuditFilter(outcome="refused"), None, 9)).events) == [refused]
+    late = AuditFilter(first_ms=events[-1].at_ms + 10**9)
+    assert list((await stage.trail.page(late, AuditPosition(0, "x"), 9)).events) == []
+    assert list((await stage.trail.page(replace(late, until_ms=0), None, 9)).events) == [], "it ends before it begins"
 
 
 async def test_readers_never_see_a_part(stage: Stage) -> None:

@@ -267,7 +267,7 @@ async def test_vertex_by_a_service_account(upstream: GeminiUpstream) -> None:
     secrets = CachedSecrets(MemorySecrets({"gw/provider/google_vertex": json.dumps(account)}))
     dialect = GeminiGenerateContent()
     dispatcher = Dispatcher(
-        http, SystemKeys(secrets, "gw"), {dialect.name: dialect}, {"oauth": GoogleOAuth(http)}, print
+        http, SystemKeys(secrets, "gw"), {dialect.name: dialect}, {"oauth": GoogleOAuth(http, loopback=True)}, print
     )
     base_url = f"{upstream.root}/v1/projects/p/locations/global/publishers/google"
     vertex = Provider("google_vertex", "gemini_generate_content", base_url, "oauth", quirks=Quirks(envelope="vertex"))

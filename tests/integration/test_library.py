@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from llm_gateway import CredentialsMissing, Gateway, GatewayError
+from llm_gateway.library.parts import LazyOAuth
 from tests.fakes.gateway_app import GatewayApp
 from tests.fakes.openai_upstream import ChatStream, OpenAIUpstream, Reply, error
 
@@ -139,7 +141,10 @@ async def test_bedrock_signs_with_what_was_given(upstream: OpenAIUpstream) -> No
 
 
 @pytest.mark.parametrize("written", [dict, json.dumps], ids=["mapping", "text"])
-async def test_vertex_with_a_service_account(written: Any, upstream: OpenAIUpstream) -> None:
+async def test_vertex_with_a_service_account(
+    written: Any, upstream: OpenAIUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_gateway.library.gateway.LazyOAuth", partial(LazyOAuth, loopback=True))
     key = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     account = {
         "type": "service_account",

@@ -195,10 +195,22 @@ def test_a_teams_own_key_and_several_in_one(stack: dict[str, str], tmp_path: Pat
 
 
 def test_a_credential_file_is_stored_as_it_is(stack: dict[str, str]) -> None:
-    account = '{\n  "type": "service_account",\n  "private_key": "-----BEGIN PRIVATE KEY-----\\n"\n}'
+    account = (
+        '{\n  "type": "service_account",\n  "client_email": "a@b",\n  "private_key": "-----BEGIN PRIVATE KEY-----\\n",\n'
+        '  "token_uri": "https://oauth2.googleapis.com/token"\n}'
+    )
     assert run(stack, "secrets", "set", "anthropic-vertex", "--stack", STACK, stdin=account).returncode == 0
     secret = client(stack, "secretsmanager").get_secret_value(SecretId="shop/provider/google_vertex")
     assert secret["SecretString"] == account
+
+
+def test_a_credential_file_for_tokens_of_somebody_elses_is_not_stored(stack: dict[str, str]) -> None:
+    account = (
+        '{"type": "service_account", "client_email": "a@b", "private_key": "p", "token_uri": "https://evil.example/t"}'
+    )
+    refused = run(stack, "secrets", "set", "google_vertex", "--stack", STACK, stdin=account)
+    assert refused.returncode == 1
+    assert "its `token_uri` is not Google's" in refused.stderr
 
 
 @pytest.mark.parametrize(

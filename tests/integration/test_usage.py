@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from llm_gateway.domain.usage import RequestRecord
+from llm_gateway.pipeline.page_tokens import PageTokens
 from tests.integration.november import ADMIN, BOSS, CALLER, LONER, NOVEMBER, OTHER, Usages, cost
 
 
@@ -233,6 +234,24 @@ def test_broken_page_tokens(usages: Usages, path: str) -> None:
     assert usages.refused(f"{path}?{NOVEMBER}&next={token}", 400, BOSS)["param"] == "next"
     wrong = "/usage/requests" if path == "/usage" else "/usage"
     assert usages.refused(f"{wrong}?{NOVEMBER}&next={token}", 400)["param"] == "next"
+
+
+@pytest.mark.parametrize(
+    ("path", "position"),
+    [
+        *(("/usage?", each) for each in (5, [], ["", ["x"], 1], ["", [5]], ["", ["x", "y"]], ["2026-11-05", ["x"]])),
+        *(("/usage?group_by=team,day&", each) for each in (["", ["x"]], ["never", ["x"]], ["2025-11-05", ["x"]])),
+        *(("/usage/requests?", each) for each in (None, ["x"], [1e300, "x"], [-1, "x"], [1, 2])),
+    ],
+)
+def test_a_place_that_a_keys_holder_made_up(
+    usages: Usages, monkeypatch: pytest.MonkeyPatch, path: str, position: object
+) -> None:
+    """A key's holder can compute what tokens are sealed with."""
+    seal = PageTokens.seal
+    monkeypatch.setattr(PageTokens, "seal", lambda tokens, question, _: seal(tokens, question, position))
+    token = usages.ok(f"{path}{NOVEMBER}&limit=1")["next"]
+    assert usages.refused(f"{path}{NOVEMBER}&next={token}", 400)["param"] == "next"
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ import pytest
 from llm_gateway.adapters.memory import MemoryRegistry
 from llm_gateway.adapters.memory_audit import MemoryAuditTrail
 from llm_gateway.domain.audit import AuditEvent
+from llm_gateway.domain.identity import hash_key
 from llm_gateway.domain.revisions import Change
 from llm_gateway.errors import Unavailable
-from tests.fakes.admin_app import AdminApp
+from llm_gateway.pipeline.page_tokens import PageTokens
+from tests.fakes.admin_app import ADMIN, AdminApp
 
 LEAD, MEMBER, BOSS = "sk-search-lead-key", "sk-search-member", "sk-search-boss-key"
 CONFIG = f"""
@@ -89,6 +91,38 @@ async def test_what_a_teams_admin_may_not_do(
     assert event.reason == answer.json()["error"]["message"]
 
 
+LEADS_OWN: dict[str, Any] = {
+    "budget": None,
+    "limits": {"rpm": 100},
+    "shadow": True,
+    "queue_s": 5,
+    "models": None,
+    "providers": ["openai"],
+    "user": "ann",
+    "expires_at": "2099-01-01T00:00:00Z",
+}
+
+
+async def test_what_bounds_a_teams_admin_is_not_its_own_to_change(app: AdminApp) -> None:
+    given = {"budget": {"usd": "1", "period": "day"}, "limits": {"rpm": 1}, "models": ["echo:*"]}
+    assert (await app.call("PATCH", "/admin/keys/lead", given)).status_code == 200
+    before = await app.registry.read()
+    for member, value in LEADS_OWN.items():
+        answer = await app.call("PATCH", "/admin/keys/lead", {member: value}, key=LEAD)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (403, member), answer.text
+    shown = await app.call("GET", "/admin/keys/lead", key=LEAD)
+    etag = shown.headers["etag"]
+    bare = {"team": "search", "role": "team-admin"}
+    assert (await app.call("PUT", "/admin/keys/lead", bare, key=LEAD, etag=etag)).status_code == 403
+    assert await app.registry.read() is before
+    again = await app.call("PUT", "/admin/keys/lead", {**shown.json(), "owner": "Ann"}, key=LEAD, etag=etag)
+    assert (again.status_code, again.json()["owner"], again.json()["limits"]) == (200, "Ann", {"rpm": 1})
+    assert (await app.call("POST", "/admin/keys/lead/rotate", {"overlap_s": 60}, key=LEAD)).status_code == 200
+    for member, value in LEADS_OWN.items():
+        answer = await app.call("PATCH", "/admin/keys/member", {member: value}, key=LEAD)
+        assert answer.status_code == 200, "within its team's budget it says who may spend what"
+
+
 async def test_what_a_teams_admin_may_do(app: AdminApp) -> None:
     made = await app.call("POST", "/admin/keys", {"name": "new", "models": ["fast"]}, key=LEAD)
     assert (made.status_code, made.json()["team"]) == (201, "search")
@@ -133,6 +167,23 @@ async def test_the_audit_tells_before_and_after(app: AdminApp) -> None:
     assert [
         (each["kind"], each["after"]["key_hash"]) for each in told["data"][0]["changes"] if each["kind"] == "token"
     ] == [("token", "***")]
+
+
+@pytest.mark.parametrize(
+    ("path", "operation", "position"),
+    [
+        ("keys", "list_keys", 5),
+        ("teams", "list_teams", None),
+        ("audit", "list_audit", ["x"]),
+        ("audit", "list_audit", [1e300, "x"]),
+        ("revisions", "list_revisions", "a"),
+        ("revisions", "list_revisions", True),
+    ],
+)
+async def test_a_page_that_a_keys_holder_made_up(app: AdminApp, path: str, operation: str, position: object) -> None:
+    token = PageTokens(hash_key(ADMIN)).seal([operation, {}, {}], position)
+    answer = await app.call("GET", f"/admin/{path}?next={token}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "next")
 
 
 async def test_the_audit_is_read_in_pages_and_by_filters(app: AdminApp) -> None:
@@ -215,6 +266,55 @@ async def test_a_rollback_to_how_it_is_changes_nothing(app: AdminApp) -> None:
     answer = await app.call("POST", "/admin/revisions/0/rollback")
     assert (answer.status_code, answer.json()["revision"], answer.json()["at"]) == (200, 0, None)
     assert [(event.action, event.outcome) for event in app.events] == [("revision.restore", "done")]
+
+
+BOUNDS: dict[str, Any] = {"budget": {"usd": "1", "period": "day"}, "limits": {"rpm": 1}}
+
+
+async def bounds(app: AdminApp, name: str) -> tuple[Any, Any, Any]:
+    key = (await app.call("GET", f"/admin/keys/{name}")).json()
+    return key["state"], (key.get("budget") or [{}])[0].get("usd"), (key.get("limits") or {}).get("rpm")
+
+
+async def test_a_rollback_takes_no_bounds_off_a_key_that_there_is(app: AdminApp) -> None:
+    await app.call("POST", "/admin/keys", {"name": "new", "team": "ads", **BOUNDS})
+    await app.call("PATCH", "/admin/keys/member", BOUNDS)
+    await app.call("PATCH", "/admin/teams/search", {"description": "changed"})
+    assert (await app.call("POST", "/admin/revisions/0/rollback")).status_code == 200
+    assert "description" not in (await app.call("GET", "/admin/teams/search")).json()
+    for name in ("new", "member"):
+        assert await bounds(app, name) == ("active", "1", 1), "though there was none then"
+
+
+async def test_a_rollback_gives_bounds_back_that_there_were(app: AdminApp) -> None:
+    await app.call("POST", "/admin/keys", {"name": "new", "team": "ads", "limits": {"rpm": 5}})
+    await app.call("PATCH", "/admin/keys/new", BOUNDS)
+    assert (await app.call("POST", "/admin/revisions/1/rollback")).status_code == 200
+    assert await bounds(app, "new") == ("active", "1", 5)
+    etag = (await app.call("GET", "/admin/keys/new")).headers["etag"]
+    await app.call("DELETE", "/admin/keys/new", etag=etag)
+    assert (await app.call("POST", "/admin/revisions/0/rollback")).status_code == 200
+    assert (await app.call("GET", "/admin/keys/new")).status_code == 404, "of one that is gone nothing stays"
+
+
+async def test_a_rollback_leaves_no_key_in_a_team_that_is_gone(app: AdminApp) -> None:
+    await app.call("POST", "/admin/teams", {"name": "late", "budget": {"usd": "5", "period": "month"}})
+    await app.call("PUT", "/admin/teams/late/providers/openai/key", {"value": "sk-of-late-team", "test": False})
+    await app.call("POST", "/admin/keys", {"name": "new", "team": "late", **BOUNDS})
+    before = await app.registry.read()
+    refused = await app.call("POST", "/admin/revisions/0/rollback")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "still_in_use")
+    assert 'keys.new.team: "late" is not a team' in refused.json()["error"]["message"]
+    assert "Delete or change that first" in refused.json()["error"]["message"]
+    assert await app.registry.read() is before
+    assert await app.secrets.get_secret("llm-gateway/team/late/openai") == "sk-of-late-team"
+    assert (await app.call("PATCH", "/admin/keys/new", {"team": "ads"})).status_code == 200
+    assert (await app.call("POST", "/admin/revisions/0/rollback")).status_code == 200
+    assert (await app.call("GET", "/admin/teams/late")).status_code == 404
+    assert await app.secrets.get_secret("llm-gateway/team/late/openai") is None, "another team of that name has it not"
+    assert await bounds(app, "new") == ("active", "1", 1)
+    exported = (await app.call("GET", "/admin/export")).json()["config"]
+    assert (await app.call("POST", "/admin/plan", exported)).status_code == 200
 
 
 async def test_a_rollback_is_a_new_revision_and_revives_no_key(app: AdminApp) -> None:

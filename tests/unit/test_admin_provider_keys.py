@@ -1,12 +1,14 @@
 """Specifies how keys of providers are written, tried and never shown, and how providers are tested."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.errors import Unavailable
-from tests.fakes.admin_app import AdminApp
+from tests.fakes.admin_app import ADMIN, AdminApp
 from tests.fakes.openai_upstream import OpenAIUpstream, Reply, chat, error
 
 CANARY = "sk-canary-3f9a1c77d2"
@@ -89,6 +91,61 @@ async def test_what_is_no_key_is_refused_unquoted(app: AdminApp, value: object, 
     assert words in answer.json()["error"]["message"]
     assert CANARY not in answer.text
     assert await app.secrets.get_secret(NAME) == OLD
+
+
+ACCOUNT = {
+    "type": "service_account",
+    "client_email": "a@b",
+    "private_key": CANARY,
+    "token_uri": "https://oauth2.googleapis.com/token",
+}
+FEDERATED = {
+    "type": "external_account",
+    "audience": "//iam.googleapis.com/pool",
+    "subject_token_type": "urn:ietf:params:aws:token-type:aws4_request",
+    "token_url": "https://sts.googleapis.com/v1/token",
+}
+VERTEX = """
+[providers.google_vertex]
+base_url = "https://vertex.invalid/v1"
+[teams.search]
+[keys.lead]
+team = "search"
+role = "team-admin"
+key = "sk-lead-of-search"
+"""
+
+
+@pytest.mark.parametrize(
+    ("whose", "document", "words"),
+    [
+        ("admin", ACCOUNT, None),
+        ("admin", FEDERATED, None),
+        ("team", ACCOUNT, None),
+        ("admin", {**FEDERATED, "token_url": "https://["}, "its `token_url` is not Google's"),
+        ("admin", {**ACCOUNT, "token_uri": "http://127.0.0.1:9001/"}, "its `token_uri` is not Google's"),
+        ("admin", {**ACCOUNT, "quota_project_id": 5}, "its `quota_project_id` is no project"),
+        ("team", FEDERATED, "proves the gateway's own AWS role"),
+        ("team", {"keys": [{"key": FEDERATED}]}, "proves the gateway's own AWS role"),
+        ("team", {**ACCOUNT, "token_uri": "https://evil.example/token"}, "its `token_uri` is not Google's"),
+    ],
+)
+async def test_a_credential_file_is_looked_at_before_it_is_stored(whose: str, document: Any, words: str | None) -> None:
+    app = AdminApp(VERTEX)
+    key, path, name = (
+        (ADMIN, "/admin/providers/google_vertex/key", "provider/google_vertex")
+        if whose == "admin"
+        else ("sk-lead-of-search", "/admin/teams/search/providers/google_vertex/key", "team/search/google_vertex")
+    )
+    answer = await app.call("PUT", path, {"value": json.dumps(document), "test": False}, key=key)
+    stored = await app.secrets.get_secret(f"llm-gateway/{name}")
+    if words is None:
+        assert (answer.status_code, json.loads(stored or "")) == (200, document)
+    else:
+        assert (answer.status_code, answer.json()["error"]["param"], stored) == (400, "value", None)
+        assert words in answer.json()["error"]["message"]
+    assert CANARY not in answer.text
+    await app.close()
 
 
 async def test_a_key_may_come_with_its_provider(app: AdminApp, upstream: OpenAIUpstream) -> None:
@@ -255,6 +312,15 @@ async def test_models_are_refreshed_from_the_provider(app: AdminApp, upstream: O
     upstream.require_key("sk-another")
     failed = await app.call("POST", "/admin/providers/corp/models/refresh")
     assert (failed.status_code, failed.json()["error"]["code"]) == (502, "upstream_error")
+
+
+async def test_an_odd_name_in_a_providers_list_keeps_no_other_out(app: AdminApp, upstream: OpenAIUpstream) -> None:
+    odd = (" lead", "trail ", ".", "..", "x" * 257, "a\nb", "a\u200bb", "a\u2028b", "")
+    upstream.queue(Reply({"data": [{"id": name} for name in (*odd, "ok", "vendor/a:b", "x" * 256)]}))
+    told = await app.call("POST", "/admin/providers/corp/models/refresh")
+    assert told.status_code == 200, told.text
+    assert told.json()["added"] == ["ok", "vendor/a:b", "x" * 256]
+    assert (await app.call("GET", "/admin/providers/corp/models/ok")).status_code == 200
 
 
 async def test_lists_are_read_to_their_end(app: AdminApp, upstream: OpenAIUpstream) -> None:

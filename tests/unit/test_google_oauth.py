@@ -197,6 +197,23 @@ async def test_federation_from_aws_signs_a_request_that_aws_would_take() -> None
     assert headers["authorization"] == _by_botocore(subject["url"], headers)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"regional_cred_verification_url": "https://sts.{region}.amazonaws.com?Action=AssumeRole&RoleArn=arn:aws:iam::1:role/x"},
+        {"regional_cred_verification_url": "https://evil.example/{region}"},
+        {"file": "/etc/passwd"},
+        None,
+    ],
+)  # fmt: skip
+async def test_what_the_role_signs_is_never_the_files_to_say(source: Any) -> None:
+    google = Google(tokens())
+    oauth = GoogleOAuth(google, StaticCredentials(AWS), "eu-central-1", now=Clock())
+    await bearer(oauth, {**FEDERATED, "credential_source": source})
+    subject = json.loads(unquote(parse_qs(google.requests[0].body.decode())["subject_token"][0]))
+    assert subject["url"] == "https://sts.eu-central-1.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"
+
+
 def _by_botocore(url: str, headers: Mapping[str, str]) -> str:
     kept = {name: value for name, value in headers.items() if name != "authorization"}
     request = AWSRequest("POST", url, headers=kept, data=b"")
@@ -241,11 +258,12 @@ EC_PEM = (
         ("[]", "it is not JSON"),
         ({"type": "authorized_user"}, "its `type`"),
         ({**ACCOUNT, "client_email": ""}, "it has no `client_email`"),
-        ({**ACCOUNT, "token_uri": "http://tokens.example/"}, "its URLs must be https"),
+        ({**ACCOUNT, "token_uri": "https://tokens.example/"}, "its `token_uri` is not Google's"),
+        ({**FEDERATED, "token_url": "https://["}, "its `token_url` is not Google's"),
+        ({**FEDERATED, "service_account_impersonation_url": 7}, "its `service_account_impersonation_url`"),
         ({**ACCOUNT, "private_key": "garbage-key"}, "its private_key cannot be read (ValueError)"),
         ({**ACCOUNT, "private_key": EC_PEM}, "its private_key cannot be read (TypeError)"),
         ({**FEDERATED, "subject_token_type": "urn:ietf:params:oauth:token-type:jwt"}, "only federation from AWS"),
-        ({**FEDERATED, "credential_source": {"file": "x"}}, "regional_cred_verification_url"),
     ],
 )  # fmt: skip
 async def test_a_secret_that_is_no_credential_file_says_why_and_not_what_is_in_it(document: Any, reason: str) -> None:

@@ -375,8 +375,12 @@ class TestTeams:
 
 def test_an_email_that_nobody_has_verified_is_no_name() -> None:
     assert caller({"email": "ann@corp.example"}, name_claim="email").name == "oidc:ann@corp.example"
-    with pytest.raises(AuthenticationFailed):
-        caller({"email": "ann@corp.example", "email_verified": False}, name_claim="email")
+    for verified in (True, "true", None):
+        assert caller({"email": "ann@corp.example", "email_verified": verified}, name_claim="email").name
+    refused: list[Any] = [False, "false", "False", 0, "", "no", [], {}, ["true"]]
+    for unverified in refused:
+        with pytest.raises(AuthenticationFailed):
+            caller({"email": "ann@corp.example", "email_verified": unverified}, name_claim="email")
 
 
 async def test_cognitos_access_tokens_name_their_client_instead(deployed: Deployment) -> None:

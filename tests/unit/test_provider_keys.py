@@ -1,5 +1,8 @@
 """Specifies whose keys a call may use, in which order, and where one could be put."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from llm_gateway.adapters.cached_secrets import CachedSecrets
@@ -44,6 +47,30 @@ async def test_one_that_cannot_be_read_is_read_again_soon_and_never_replaced_by_
     with pytest.raises(ProviderKeyUnreadable):
         await keys.resolve(OPENAI, "search")
     assert await texts(keys, OPENAI, "search") == [("team", "sk-own")]
+
+
+VERTEX = Provider("google_vertex", "gemini_generate_content", "https://v.example", "oauth", secret="google_vertex")
+FEDERATION = '{"type":"external_account","token_url":"https://sts.googleapis.com/v1/token"}'
+SEVERAL = json.dumps({"keys": [{"key": FEDERATION}]})
+
+
+@pytest.mark.parametrize("text", [FEDERATION, SEVERAL])
+async def test_a_team_does_not_call_as_the_gateways_own_role(text: str) -> None:
+    """However it got in: a file of that kind makes the gateway's AWS role sign."""
+    store = MemorySecrets({"gw/team/search/google_vertex": text, "gw/provider/google_vertex": FEDERATION})
+    keys = stack_keys(CachedSecrets(store), "gw")
+    with pytest.raises(ProviderKeyUnreadable, match="proves the gateway's own AWS role"):
+        await keys.resolve(VERTEX, "search")
+    assert await texts(keys, VERTEX, "ads") == [("system", FEDERATION)]
+
+
+async def test_what_one_provider_reads_is_not_taken_for_anothers_of_the_same_secret() -> None:
+    """`bearer` reads a text that for `oauth` is refused."""
+    keys = stack_keys(CachedSecrets(MemorySecrets({"gw/team/search/google_vertex": SEVERAL})), "gw")
+    bearer = replace(VERTEX, name="other", credential="bearer")
+    assert await texts(keys, bearer, "search") == [("team", FEDERATION)]
+    with pytest.raises(ProviderKeyUnreadable):
+        await keys.resolve(VERTEX, "search")
 
 
 async def test_the_environments() -> None:

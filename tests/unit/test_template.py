@@ -228,6 +228,15 @@ def test_bedrock_is_for_those_who_switch_it_on() -> None:
     allowed = {statement["Sid"]: statement for _, statement in statements(stack(Bedrock="on"))}
     assert set(allowed["CallBedrock"]["Action"]) == {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"}
     assert all(":bedrock:" in resource for resource in allowed["CallBedrock"]["Resource"])
+    # Converse with a guardrailConfig needs it: https://docs.aws.amazon.com/bedrock/latest/userguide/guardrails-permissions.html
+    assert allowed["ApplyGuardrails"]["Action"] == "bedrock:ApplyGuardrail"
+    assert [resource.split(":", 5)[5] for resource in allowed["ApplyGuardrails"]["Resource"]] == [
+        "guardrail/*",
+        "guardrail-profile/*",
+    ]
+    assert {role for role, each in statements(stack(Bedrock="on")) if each["Sid"] == "ApplyGuardrails"} == {
+        "GatewayRole"
+    }
 
 
 def test_no_secret_is_made_empty() -> None:

@@ -27,7 +27,8 @@ WIDE_RESOURCES = {
     r"arn:aws:logs:[^*]+:log-group:\w+:log-stream:\*": "a stream is named by the environment that writes it",
     r"arn:aws:secretsmanager:[^*]+:secret:llm-gateway/(provider|team)/\*": "operators name providers and teams later",
     r"arn:aws:bedrock:\*::foundation-model/\*": "which models are called is said by the configuration",
-    r"arn:aws:bedrock:\*:123456789012:[a-z-]+/\*": "as above: profiles and imported models, of this account alone",
+    r"arn:aws:bedrock:\*:123456789012:(application-)?inference-profile/\*": "as above: profiles of this account alone",
+    r"arn:aws:bedrock:\*:123456789012:guardrail(-profile)?/\*": "a request names its guardrail, one of this account's",
 }
 """A star inside of an ARN, and why. One that is the whole resource stands in the template's `WildcardReasons`."""
 

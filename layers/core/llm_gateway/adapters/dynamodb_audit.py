@@ -55,9 +55,12 @@ class DynamoDBAuditTrail:
         """Some events behind a place, newest first, and whether there are no more."""
         until = _LAST if wanted.until_ms is None else f"{wanted.until_ms:015}"
         until = until if place is None else min(until, _sort_key(place))
+        first = f"{wanted.first_ms:015}"
+        if until < first:
+            return [], True  # DynamoDB refuses a range that ends before it begins
         payload = {
             "KeyConditionExpression": "pk = :pk AND sk BETWEEN :first AND :until",
-            "ExpressionAttributeValues": {":first": {"S": f"{wanted.first_ms:015}"}, ":until": {"S": until}},
+            "ExpressionAttributeValues": {":first": {"S": first}, ":until": {"S": until}},
             "ScanIndexForward": False,
             "Limit": _READ_AT_ONCE,
         }

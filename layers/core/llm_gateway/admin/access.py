@@ -13,6 +13,8 @@ _TEAM_MEMBERS_OF_ITS_ADMIN = frozenset({"description"})
 
 _BOUNDS = ("on_ledger_outage", "without_max_tokens")
 """Members of a key that say whether budgets hold where they cannot be looked up, or a call has no bound."""
+_OF_ITS_OWN = ("budget", "limits", "shadow", "queue_s", "models", "providers", "user", "expires_at")
+"""Members of a key that bound it; `user` brings that user's budget and limits."""
 _OF_TOKENS = "oidc:"
 """As `pipeline.oidc.PREFIX`, which is loaded only where an identity provider is configured."""
 
@@ -40,9 +42,12 @@ def check_team_edit(before: Mapping[str, Any], after: Mapping[str, Any], confine
 
 
 def check_key_edit(
-    name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any], confined_to: str | None
+    name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any], confined_to: str | None, own: str
 ) -> None:
-    """Raises `PermissionDenied` for what a team's admin may not make of a key: of another team, mightier, unbounded."""
+    """Raises `PermissionDenied` for what a team's admin may not make of a key: of another team, mightier, unbounded.
+
+    `own` is the name of the key that asks: what bounds it was set by somebody else.
+    """
     if confined_to is None:
         return
     if name.startswith(_OF_TOKENS):
@@ -52,6 +57,10 @@ def check_key_edit(
     for member in _BOUNDS:
         if after.get(member) != (before or {}).get(member):
             raise PermissionDenied(f"`{member}` of a key is changed by an admin.", param=member)
+    if before is not None and name == own:
+        for member in _OF_ITS_OWN:
+            if after.get(member) != before.get(member):
+                raise PermissionDenied(f"`{member}` of your own key is changed by another.", param=member)
     if after.get("team") != confined_to:
         raise PermissionDenied(f"You may make keys of the team `{confined_to}` only.", param="team")
     if after.get("role", "caller") == "admin":

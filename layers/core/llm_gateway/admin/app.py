@@ -108,7 +108,7 @@ def _handlers(parts: AdminParts, editing: Editing) -> dict[str, Handler]:
         **Keys(editing, parts.now).handlers(),
         **Crud(editing, resource.SETTINGS).handlers("settings"),
         **Configuration(editing, keys).handlers(),
-        **History(editing).handlers(),
+        **History(editing, keys).handlers(),
     }
 
 

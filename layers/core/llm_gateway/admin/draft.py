@@ -48,13 +48,10 @@ class Draft:
         self._by_name: dict[str, list[VirtualKey]] = {}
         for key in self.tokens:
             self._by_name.setdefault(key.name, []).append(key)
-        self.tables = self._read()
+        self.tables = file_tables(entries_of(snapshot), self.tokens)
         self._touched: dict[EntryId, None] = {}
         self._made: dict[str, str] = {}
         self._tokens: dict[str, Change] = {}
-
-    def _read(self) -> dict[str, Any]:
-        return file_tables(entries_of(self.snapshot), self.tokens)
 
     def table(self, kind: Kind, name: str) -> dict[str, Any] | None:
         """One table, or None. It is edited by being replaced (`put`)."""
@@ -145,16 +142,19 @@ class Draft:
             # `from None`: pydantic's own message shows values.
             raise Faults(schema_faults(error)) from None
         if faults := list(cross_faults(file)):
-            known = set(self._faults_before())
+            known = set(standing_faults(self.snapshot))
             if fresh := [line for line in faults if line not in known]:
                 raise Faults(fresh)
         return GatewayConfig("registry", file)
 
-    def _faults_before(self) -> Iterable[str]:
-        try:
-            return list(cross_faults(GatewayFile.model_validate(self._read())))
-        except ValidationError:
-            return ()
+
+def standing_faults(snapshot: Snapshot) -> list[str]:
+    """What is wrong with a configuration as it is stored, a line each."""
+    try:
+        file = GatewayFile.model_validate(file_tables(entries_of(snapshot), snapshot.keys()))
+    except ValidationError as error:
+        return list(schema_faults(error))
+    return list(cross_faults(file))
 
 
 def read_time(value: Any) -> Any:

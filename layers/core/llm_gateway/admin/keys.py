@@ -84,7 +84,9 @@ class Keys:
             editing,
             KeyResource(now),
             visible=lambda ask, _name, body: sees_key(body, ask.confined_to),
-            permit=lambda ask, name, before, after: check_key_edit(name, before, after, ask.confined_to),
+            permit=lambda ask, name, before, after: check_key_edit(
+                name, before, after, ask.confined_to, ask.actor.name
+            ),
         )
 
     def handlers(self) -> dict[str, Handler]:

@@ -22,10 +22,19 @@ class Rows:
     next: str | None
 
 
-class Listing:
-    """The list that was asked for. Raises `InvalidRequest`, with the parameter at fault as `param`."""
+def _name(position: Any) -> str:
+    if not isinstance(position, str):
+        raise ValueError("no name")  # noqa: TRY004 - what `PageTokens.open` expects
+    return position
 
-    def __init__(self, ask: Ask) -> None:
+
+class Listing:
+    """The list that was asked for; `position` reads where a page begins, by default behind a name.
+
+    Raises `InvalidRequest`, with the parameter at fault as `param`.
+    """
+
+    def __init__(self, ask: Ask, position: Callable[[Any], Any] = _name) -> None:
         self.limit = _limit(ask.query.get("limit"))
         self.wanted = {name: ask.query[name] for name in ask.route.filters if name in ask.query}
         if "provider" in self.wanted:
@@ -36,7 +45,7 @@ class Listing:
         self._tokens = PageTokens(ask.actor.key_hash)
         self._question = [ask.route.operation, dict(ask.path), self.wanted]
         token = ask.query.get("next")
-        self.after: Any = None if token is None else self._tokens.open(self._question, token)
+        self.after: Any = None if token is None else self._tokens.open(self._question, token, position)
 
     def token(self, position: Any) -> str:
         return self._tokens.seal(self._question, position)

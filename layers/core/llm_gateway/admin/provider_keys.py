@@ -30,6 +30,7 @@ from llm_gateway.pipeline.key_secret import (
     system_secret_name,
     team_secret_name,
 )
+from llm_gateway.upstream.google_credential_file import credential_file_fault
 
 _DAY_S: Final = 86_400
 _AT_ONCE: Final = 8
@@ -73,7 +74,7 @@ class ProviderKeys:
     async def replace(self, ask: Ask) -> Reply:
         """The provider's key, or a team's own for it."""
         provider, team = await self._addressed(ask)
-        text = checked_text(ask.secrets.get("value"), provider)
+        text = checked_text(ask.secrets.get("value"), provider, of_team=team is not None)
         wants_test = ask.body.get("test", True)
         model = ask.body.get("model")
         if wants_test and model is None and not has_list(provider):
@@ -278,13 +279,20 @@ class ProviderKeys:
         await self._editing.record(ask, [change], target_kind="secret")
 
 
-def checked_text(text: str | None, provider: Provider) -> str:
-    """A text that can be stored as the provider's key. Raises `InvalidRequest`, which quotes none of it."""
+def checked_text(text: str | None, provider: Provider, *, of_team: bool = False) -> str:
+    """A text that can be stored as the provider's key, or a team's own for it.
+
+    Raises `InvalidRequest`, which quotes none of it.
+    """
     if text is None or not text.strip():
         raise InvalidRequest("`value` is required: the provider's key.", param="value")
     text = text.strip()
     keys = keys_in(text, provider)
-    if provider.credential != "oauth" and not all(is_bare_key(key.text) for key in keys):
+    if provider.credential == "oauth":
+        faults = (credential_file_fault(key.text, federation=not of_team) for key in keys)
+        if fault := next(filter(None, faults), None):
+            raise InvalidRequest(f"`value` is no credential file of Google's: {fault}.", param="value")
+    elif not all(is_bare_key(key.text) for key in keys):
         raise InvalidRequest("`value` holds what no header can carry.", param="value")
     return text
 

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from llm_gateway.admin.ask import Ask, Handler, Reply
 from llm_gateway.admin.crud import Crud
-from llm_gateway.admin.draft import Draft
+from llm_gateway.admin.draft import Draft, Faults
 from llm_gateway.admin.editing import Editing
 from llm_gateway.admin.probe import Probe
 from llm_gateway.admin.provider_keys import ProviderKeys, checked_text, left_behind, shown_test
 from llm_gateway.admin.provider_resources import ProviderModelResource, ProviderResource, need_provider
+from llm_gateway.catalog.schema_values import Name
 from llm_gateway.domain.audit import AuditChange
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import InvalidRequest, UpstreamFailed
 
-_LONGEST_NAME = 256
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 
 
 class Providers:
@@ -103,7 +106,8 @@ class Providers:
         probed = await self._probe.call(provider, key, None)
         if probed.error is not None:
             raise UpstreamFailed(f"The provider `{provider.name}` gave no list of models: {probed.error['message']}")
-        found = [model for model in probed.models if len(model) <= _LONGEST_NAME and model.isprintable()]
+        # What can be no model's name here is passed over: one such id must not keep the others out.
+        found = [model for model in probed.models if _is_name(model)]
         added: list[str] = []
         missing: list[str] = []
 
@@ -116,10 +120,27 @@ class Providers:
             if added:
                 draft.put("provider", name, {**table, "models": {**known, **{model: {} for model in added}}})
 
-        await self._editing.apply(ask, edit)
+        await self._applied(ask, edit)
         shown = {"object": "refreshed_models", "provider_id": provider.name, "found": len(found)}
         return Reply({**shown, "added": added, "missing": missing})
+
+    async def _applied(self, ask: Ask, edit: Callable[[Draft], None]) -> None:
+        try:
+            await self._editing.apply(ask, edit)
+            return
+        except Faults as faults:
+            line = faults.lines[0]
+        raise UpstreamFailed(f"What the provider lists cannot be configured: {line}.")
 
     async def _provider(self, ask: Ask) -> Provider:
         draft = await self._editing.draft()
         return self._keys.provider(draft, need_provider(draft, ask.path["provider_id"]))
+
+
+def _is_name(model: str) -> bool:
+    """As a file's rules have it, and without what is not seen."""
+    try:
+        _NAME.validate_python(model)
+    except ValidationError:
+        return False
+    return model.isprintable()

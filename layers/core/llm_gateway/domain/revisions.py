@@ -15,6 +15,7 @@ EntryId = tuple[EntryKind, str]
 
 ENTRY_LIMIT: Final = 400 * 1024
 """Bytes of one document. No limit of a store: it keeps a configuration worth reading."""
+_BOUNDS: Final = ("limits", "budget")
 _TOKEN_FIELDS: Final = frozenset(field.name for field in fields(VirtualKey))
 
 
@@ -162,9 +163,29 @@ def etag_of(revision: int) -> str:
 
 
 def changes_between(now: Snapshot, wanted: Snapshot, *, tokens: bool = False) -> list[Change]:
-    """What makes `now` into `wanted`. Without `tokens` the virtual keys stay: a rollback revives no revoked one."""
-    there = {entry: each for entry, each in wanted.entries.items() if tokens or entry[0] != "token"}
+    """What makes `now` into `wanted`. Without `tokens` the virtual keys stay: a rollback revives no revoked one.
+
+    And it takes no limit or budget off one that there is: what `wanted` does not say of it stays as it is now.
+    """
+    there = {entry: each.document for entry, each in wanted.entries.items() if tokens or entry[0] != "token"}
+    if not tokens:
+        there.update(_bounds_of_keys(now, there))
     here = {entry for entry in now.entries if tokens or entry[0] != "token"}
-    changes: list[Change] = [Put(kind, name, each.document) for (kind, name), each in there.items()]
+    changes: list[Change] = [Put(kind, name, document) for (kind, name), document in there.items()]
     changes += [Delete(kind, name) for kind, name in here - there.keys()]
     return list(effective(changes, now.entries).values())
+
+
+def _bounds_of_keys(
+    now: Snapshot, there: Mapping[EntryId, Mapping[str, Any]]
+) -> Iterator[tuple[EntryId, Mapping[str, Any]]]:
+    """What a rollback to `there` makes of the entries of keys that have a token."""
+    with_token = {each.document.get("name") for (kind, _), each in now.entries.items() if kind == "token"}
+    for (kind, name), stored in now.entries.items():
+        if kind == "key" and name in with_token:
+            then = there.get((kind, name))
+            yield (kind, name), _with_bounds(then, stored.document) if then is not None else stored.document
+
+
+def _with_bounds(then: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**{member: now[member] for member in _BOUNDS if member in now}, **then}

@@ -136,15 +136,17 @@ class LazyOAuth:
 
     needs_key = True
 
-    def __init__(self, http: HttpClient, aws: CredentialSource, region: str) -> None:
+    def __init__(self, http: HttpClient, aws: CredentialSource, region: str, *, loopback: bool = False) -> None:
+        """`loopback` as `GoogleOAuth` has it."""
         self._arguments = http, aws, region
+        self._loopback = loopback
         self._made: Authorizer | None = None
 
     async def authorize(self, provider: Provider, key: str | None, request: Unauthorized) -> Mapping[str, str]:
         if self._made is None:
             from llm_gateway.upstream.google_oauth import GoogleOAuth  # noqa: PLC0415 - see above
 
-            self._made = GoogleOAuth(*self._arguments)
+            self._made = GoogleOAuth(*self._arguments, loopback=self._loopback)
         return await self._made.authorize(provider, key, request)
 
     def renew(self, key: str | None, refused: Mapping[str, str]) -> bool:

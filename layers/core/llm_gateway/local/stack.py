@@ -15,6 +15,7 @@ from llm_gateway.errors import Unavailable
 from llm_gateway.local.place import Place, StackError, with_registry
 from llm_gateway.pipeline.key_secret import UnreadableKeys, is_bare_key, read_keys, team_secret_name
 from llm_gateway.upstream.credentials import AwsCredentials
+from llm_gateway.upstream.google_credential_file import credential_file_fault
 
 if TYPE_CHECKING:
     import boto3
@@ -68,7 +69,7 @@ def store_provider_key(stack: Stack, provider: str, key: str, team: str | None =
     Raises `StackError`.
     """
     known = _KnownProvider.named(stack, provider)
-    _check_key(key, credential_files=known.credential == "oauth")
+    _check_key(key, credential_files=known.credential == "oauth", of_team=team is not None)
     name: str | None = f"{stack.name}/provider/{known.secret}"
     if team is not None:
         _check_team(stack, team)
@@ -86,12 +87,16 @@ def store_provider_key(stack: Stack, provider: str, key: str, team: str | None =
     return name
 
 
-def _check_key(key: str, *, credential_files: bool) -> None:
+def _check_key(key: str, *, credential_files: bool, of_team: bool) -> None:
     try:
         keys = read_keys(key, credential_files=credential_files)
     except UnreadableKeys as error:
         raise StackError(f"that is no key, nor a list of keys: {error}") from None
-    if not key.startswith("{") and not is_bare_key(keys[0].text):
+    if credential_files:
+        faults = (credential_file_fault(each.text, federation=not of_team) for each in keys)
+        if fault := next(filter(None, faults), None):
+            raise StackError(f"that is no credential file of Google's: {fault}")
+    elif not key.startswith("{") and not is_bare_key(keys[0].text):
         raise StackError("that is no key: it holds a space, a line break, or a character that no header can carry")
 
 

@@ -179,8 +179,10 @@ class Leg:
         return self.in_tier(estimate(self.request.fields, translator.text() if translator is not None else ""))
 
     def _unread(self, usage: Usage, error: GatewayError | None, *, gone: bool) -> bool:
-        """Whether the provider may have written much that nobody saw. Of a stream that it broke off itself, or that fell
-        silent in its midst, what came is nearly all there was."""
+        """Whether the provider may have written much that nobody saw.
+
+        Of a stream that it broke off itself, or that fell silent in its midst, what came is nearly all there was.
+        """
         if self.broken_off or not usage.estimated:
             return self.broken_off
         if gone or code_of(error) in _ENDED_HERE:

@@ -17,6 +17,7 @@ from llm_gateway.pipeline.token_verification import Claims, TokenVerifier
 
 PREFIX: Final = "oidc:"
 _LONGEST_NAME: Final = 200
+_VERIFIED: Final = (None, True, "true")
 _MIGHT: Final[tuple[Role, ...]] = ("caller", "team-admin", "admin")
 
 
@@ -95,7 +96,8 @@ def _name(claims: Claims, policy: OidcPolicy) -> str:
     name = _claim(claims, policy.name_claim)
     if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
         raise AuthenticationFailed(f"The token's `{policy.name_claim}` is no name.", code="invalid_token")
-    if policy.name_claim == "email" and claims.get("email_verified") is False:
+    # Some providers write it as a text; those that do not verify leave it out, and are the operator's to trust.
+    if policy.name_claim == "email" and claims.get("email_verified", True) not in _VERIFIED:
         raise AuthenticationFailed("The token's `email` is not verified.", code="invalid_token")
     return name
 

@@ -13,6 +13,7 @@ from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import ProviderKeyUnreadable
 from llm_gateway.pipeline.key_secret import UnreadableKeys, read_keys, system_secret_name, team_secret_name
+from llm_gateway.upstream.google_credential_file import NOT_A_TEAMS, is_federation
 
 KeySource = Literal["team", "system", "environment", "given"]
 
@@ -167,14 +168,16 @@ class _StoredKeys:
     def __init__(self, secrets: RefreshableSecrets, source: KeySource) -> None:
         self._secrets = secrets
         self._source = source
-        self._read: dict[str, tuple[str, Sequence[ProviderKey]]] = {}
+        self._read: dict[tuple[str, bool], tuple[str, Sequence[ProviderKey]]] = {}
+        """By the secret's name, and whether it holds credential files: providers that share it may differ in that."""
 
     async def read(self, name: str, provider: Provider) -> Sequence[ProviderKey]:
         text = await self._secrets.get_secret(name)
+        place = (name, provider.credential == "oauth")
         if text is None:
-            self._read.pop(name, None)
+            self._read.pop(place, None)
             return ()
-        held = self._read.get(name)
+        held = self._read.get(place)
         if held is not None and held[0] == text:
             return held[1]
         try:
@@ -182,7 +185,7 @@ class _StoredKeys:
         except ProviderKeyUnreadable:
             self._secrets.invalidate(name)  # whoever mends it need not wait for the cache
             raise
-        self._read[name] = (text, keys)
+        self._read[place] = (text, keys)
         return keys
 
     def forget(self, name: str) -> None:
@@ -190,11 +193,15 @@ class _StoredKeys:
 
 
 def _keys_of(text: str, provider: Provider, source: KeySource, what: str) -> Sequence[ProviderKey]:
+    oauth = provider.credential == "oauth"
     try:
-        found = read_keys(text, credential_files=provider.credential == "oauth")
-        return tuple(ProviderKey(key.text, source, key.name, key.weight) for key in found)
+        found = read_keys(text, credential_files=oauth)
     except UnreadableKeys as error:
         reason = str(error)
+    else:
+        if not (source == "team" and oauth and any(is_federation(key.text) for key in found)):
+            return tuple(ProviderKey(key.text, source, key.name, key.weight) for key in found)
+        reason = NOT_A_TEAMS
     # Raised out here: what was read must not travel as this one's context.
     raise ProviderKeyUnreadable(f"What is stored as {what} cannot be read: {reason}.")
 

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
+from typing import Any
 
 from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.domain.listing import Position, Wanted
@@ -11,7 +13,7 @@ from llm_gateway.domain.sums import Sum
 from llm_gateway.domain.totals import Dimension, Totals
 from llm_gateway.domain.usage import RequestRecord
 from llm_gateway.errors import PermissionDenied
-from llm_gateway.pipeline.page_tokens import PageTokens
+from llm_gateway.pipeline.page_tokens import PageTokens, read_moment
 from llm_gateway.pipeline.usage_question import Days, Plan, UsageQuestion, may_see, narrowed, plan
 
 Place = tuple[str, tuple[str | None, ...]]
@@ -66,7 +68,7 @@ class UsageQueries:
         """At most `limit` rows, from where `token` says."""
         planned = plan(question, viewer)
         tokens, about = _tokens(viewer), _about(planned)
-        after = None if token is None else _place(tokens.open(about, token))
+        after = None if token is None else tokens.open(about, token, partial(_place, planned))
         if after is not None and planned.by_day:
             planned = replace(planned, days=Days(date.fromisoformat(after[0]), planned.days.last))
         found: list[UsageRow] = []
@@ -82,7 +84,7 @@ class UsageQueries:
         """At most `limit` requests that have ended, from where `token` says."""
         chosen = narrowed(wanted, viewer)
         tokens, about = _tokens(viewer), ["requests", chosen.first_ms, chosen.until_ms, list(chosen.filters())]
-        after = None if token is None else Position(*tokens.open(about, token))
+        after = None if token is None else Position(*tokens.open(about, token, read_moment))
         page = await self._requests.page(chosen, after, limit)
         further = None if page.after is None else tokens.seal(about, [page.after.at_ms, page.after.request_id])
         # No team is nothing that requests can be chosen by.
@@ -152,10 +154,19 @@ def _order(place: Place) -> tuple[str, list[tuple[bool, str]]]:
     return place[0], _by_value(place[1])
 
 
-def _place(position: Sequence[object]) -> Place:
-    day, values = position
-    assert isinstance(day, str)
-    assert isinstance(values, list)
+def _place(planned: Plan, position: Any) -> Place:
+    """Raises `ValueError` for what is no row's place in such an answer."""
+    match position:
+        case [str(day), list(values)] if len(values) == len(planned.columns):
+            pass
+        case _:
+            raise ValueError("no place")
+    if planned.by_day != bool(day):
+        raise ValueError("a day where there are none, or none where there are")
+    if day and not planned.days.first <= date.fromisoformat(day) <= planned.days.last:
+        raise ValueError("another day")
+    if not all(value is None or isinstance(value, str) for value in values):
+        raise ValueError("no values")
     return day, tuple(values)
 
 

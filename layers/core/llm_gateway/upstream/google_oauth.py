@@ -2,7 +2,8 @@
 
 `service_account`: a JWT signed with the account's key is exchanged for a token.
 `external_account`: workload identity federation. The function's own AWS role proves itself by a signed (and never sent)
-request to AWS STS, so that no key of Google's is kept anywhere.
+request to AWS STS, so that no key of Google's is kept anywhere. What is signed is always `GetCallerIdentity`, whatever
+the file says; where tokens are asked for is held to `google_credential_file` before each use.
 
 Sources: https://developers.google.com/identity/protocols/oauth2/service-account#httprest,
 https://cloud.google.com/iam/docs/workload-identity-federation-with-other-clouds#rest,
@@ -13,10 +14,10 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -25,6 +26,7 @@ from llm_gateway.domain.ports import HttpClient, HttpRequest
 from llm_gateway.errors import Unavailable, UpstreamError, UpstreamUnauthenticated, UpstreamUnavailable
 from llm_gateway.upstream.authorize import Unauthorized
 from llm_gateway.upstream.credentials import CredentialSource
+from llm_gateway.upstream.google_credential_file import AWS_REQUEST, credential_file_fault
 from llm_gateway.upstream.sigv4 import sign
 from llm_gateway.upstream.single_flight import SingleFlight
 
@@ -34,8 +36,7 @@ _REFRESH_BEFORE_S: Final = 300.0
 _TOO_NEW_TO_DROP_S: Final = 5.0
 _BODY_LIMIT: Final = 64 * 1024
 _TIMEOUT_S: Final = 10.0
-_AWS: Final = "urn:ietf:params:aws:token-type:aws4_request"
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_IDENTITY: Final = "Action=GetCallerIdentity&Version=2011-06-15"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class _Token:
     expires_at: float
     """Unix seconds."""
     made_at: float
+    quota_project: str | None = None
 
 
 class GoogleOAuth:
@@ -57,22 +59,26 @@ class GoogleOAuth:
         aws: CredentialSource | None = None,
         region: str = "us-east-1",
         now: Callable[[], float] = time.time,
+        *,
+        loopback: bool = False,
     ) -> None:
-        """`aws` are the role's own credentials, for federation."""
+        """`aws` are the role's own credentials, for federation. `loopback` is for tests: the file's endpoints may be on
+        this machine.
+        """
         self._http = http
         self._aws = aws
         self._region = region
         self._now = now
+        self._loopback = loopback
         self._tokens: dict[str, _Token] = {}
         self._flights: SingleFlight[_Token] = SingleFlight()
 
     async def authorize(self, provider: Provider, key: str | None, request: Unauthorized) -> Mapping[str, str]:
         """Raises `Unavailable` for a secret that is no credential file, `UpstreamError` where Google gives no token."""
-        secret = key or ""
-        token = await self._token(provider, secret)
+        token = await self._token(provider, key or "")
         headers = {**request.headers, "authorization": f"Bearer {token.value}"}
-        if quota_project := _document(provider, secret).get("quota_project_id"):
-            headers["x-goog-user-project"] = quota_project
+        if token.quota_project:
+            headers["x-goog-user-project"] = token.quota_project
         return headers
 
     def renew(self, key: str | None, refused: Mapping[str, str]) -> bool:
@@ -92,7 +98,7 @@ class GoogleOAuth:
         if held is not None and held.expires_at - self._now() > _REFRESH_BEFORE_S:
             return held
         try:
-            token = await self._flights.run(name, lambda: self._fetch(provider, _document(provider, secret)))
+            token = await self._flights.run(name, lambda: self._fetch(provider, secret))
         except UpstreamError:
             if held is not None and held.expires_at > self._now():
                 return held  # good for some minutes yet; the next request tries again
@@ -100,26 +106,26 @@ class GoogleOAuth:
         self._tokens[name] = token
         return token
 
-    async def _fetch(self, provider: Provider, document: Mapping[str, Any]) -> _Token:
-        match document.get("type"):
-            case "service_account":
-                return await self._by_service_account(provider, document)
-            case "external_account":
-                return await self._by_federation(provider, document)
-        raise _unusable(provider, "its `type` must be service_account or external_account")
+    async def _fetch(self, provider: Provider, secret: str) -> _Token:
+        if fault := credential_file_fault(secret, loopback=self._loopback):
+            raise _unusable(provider, fault)
+        document = orjson.loads(secret)
+        federated = document["type"] == "external_account"
+        token = await (self._by_federation if federated else self._by_service_account)(provider, document)
+        return replace(token, quota_project=document.get("quota_project_id"))
 
     async def _by_service_account(self, provider: Provider, document: Mapping[str, Any]) -> _Token:
-        token_uri = _member(provider, document, "token_uri")
+        token_uri = document["token_uri"]
         issued = int(self._now())
         claims = {
-            "iss": _member(provider, document, "client_email"),
+            "iss": document["client_email"],
             "scope": SCOPE,
             "aud": token_uri,
             "iat": issued,
             "exp": issued + _LIFE_S,
         }
         try:
-            assertion = signed_jwt(claims, _member(provider, document, "private_key"), document.get("private_key_id"))
+            assertion = signed_jwt(claims, document["private_key"], document.get("private_key_id"))
         except (ValueError, TypeError) as error:
             reason = type(error).__name__
         else:
@@ -129,18 +135,17 @@ class GoogleOAuth:
         raise _unusable(provider, f"its private_key cannot be read ({reason})")
 
     async def _by_federation(self, provider: Provider, document: Mapping[str, Any]) -> _Token:
-        if document.get("subject_token_type") != _AWS or self._aws is None:
-            raise _unusable(provider, "only federation from AWS is possible here")
-        audience = _member(provider, document, "audience")
+        if self._aws is None:
+            raise _unusable(provider, "federation needs the credentials of an AWS role, and here are none")
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "audience": audience,
+            "audience": document["audience"],
             "scope": SCOPE,
             "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
-            "subject_token_type": _AWS,
-            "subject_token": await self._subject_token(provider, document, audience),
+            "subject_token_type": AWS_REQUEST,
+            "subject_token": await self._subject_token(self._aws, document["audience"]),
         }
-        federated = self._read(await self._post_form(provider, _member(provider, document, "token_url"), form))
+        federated = self._read(await self._post_form(provider, document["token_url"], form))
         account = document.get("service_account_impersonation_url")
         if not account:
             return federated
@@ -153,16 +158,16 @@ class GoogleOAuth:
         except (KeyError, TypeError, ValueError):
             raise UpstreamUnavailable("Google's answer for an access token cannot be read.") from None
 
-    async def _subject_token(self, provider: Provider, document: Mapping[str, Any], audience: str) -> str:
-        """A signed `GetCallerIdentity` request, as text: Google sends it to AWS to learn whose it is."""
-        assert self._aws is not None
-        source = document.get("credential_source")
-        template = source.get("regional_cred_verification_url") if isinstance(source, Mapping) else None
-        if not isinstance(template, str):
-            raise _unusable(provider, "its credential_source names no regional_cred_verification_url")
-        url = template.replace("{region}", self._region)
-        given = {"host": urlsplit(url).netloc, "x-goog-cloud-target-resource": audience}
-        headers = sign("POST", url, given, b"", await self._aws.current(), self._region, "sts", self._now())
+    async def _subject_token(self, aws: CredentialSource, audience: str) -> str:
+        """A signed `GetCallerIdentity` request, as text: Google sends it to AWS to learn whose it is.
+
+        The file has a `regional_cred_verification_url` of its own, which is not looked at: what the role signs is said
+        here alone.
+        """
+        host = f"sts.{self._region}.amazonaws.com"
+        url = f"https://{host}?{_IDENTITY}"
+        given = {"host": host, "x-goog-cloud-target-resource": audience}
+        headers = sign("POST", url, given, b"", await aws.current(), self._region, "sts", self._now())
         listed = [{"key": name, "value": value} for name, value in headers.items()]
         return quote(orjson.dumps({"url": url, "method": "POST", "headers": listed}))
 
@@ -177,9 +182,6 @@ class GoogleOAuth:
         return await self._post(provider, url, headers, urlencode(form).encode())
 
     async def _post(self, provider: Provider, url: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-            raise _unusable(provider, "its URLs must be https")
         sent = {**headers, "accept": "application/json", "accept-encoding": "identity"}
         response = await self._http.send(
             HttpRequest("POST", url, sent, body, connect_s=_TIMEOUT_S, first_byte_s=_TIMEOUT_S, idle_s=_TIMEOUT_S)
@@ -212,7 +214,8 @@ def signed_jwt(claims: Mapping[str, Any], private_key: str, key_id: str | None) 
     except ImportError:
         raise Unavailable(
             "A Google service account needs the package `cryptography`, which the deployed layer does not hold:"
-            " store a workload identity federation configuration (external_account) instead, or add the package."
+            " store a workload identity federation configuration (external_account) as the stack's key instead, or add"
+            " the package."
         ) from None
 
     key = load_pem_private_key(private_key.encode(), password=None)
@@ -229,23 +232,6 @@ def _name_of(secret: str) -> str:
 
 def _base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _document(provider: Provider, secret: str) -> Mapping[str, Any]:
-    try:
-        document = orjson.loads(secret)
-    except orjson.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
-        raise _unusable(provider, "it is not JSON")
-    return document
-
-
-def _member(provider: Provider, document: Mapping[str, Any], name: str) -> str:
-    value = document.get(name)
-    if not isinstance(value, str) or not value:
-        raise _unusable(provider, f"it has no `{name}`")
-    return value
 
 
 def _unusable(provider: Provider, reason: str) -> Unavailable:

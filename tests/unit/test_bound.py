@@ -155,9 +155,20 @@ def test_images_of_other_vendors() -> None:
     assert tokens(image(), provider=ANTHROPIC, model="claude-sonnet-4-5") == 1600
     assert tokens(image(), provider=BEDROCK, model="eu.anthropic.claude-opus-4-7-v1:0") == 4784
     assert tokens({"type": "image", "source": {}}, provider=ANTHROPIC, model="claude-opus-5") == 4784
-    assert tokens(image(), provider=GEMINI, model="gemini-2.5-pro") == 4128
+    assert tokens(image(), provider=GEMINI, model="gemini-2.5-pro") == 6450
     assert tokens(image(), provider=GEMINI, model="gemini-3-pro-preview") == 2464
     assert tokens(image(), provider=OPENROUTER, model="anthropic/claude-opus-4.7") == 4784
+
+
+@pytest.mark.parametrize("model", ["gemini-1.5-pro", "gemini-2.0-flash", "gemini-2.5-pro"])
+def test_an_image_of_any_shape_is_within_geminis_bound(model: str) -> None:
+    """Fitted into 3072 x 3072, then cut into squares of two thirds of the shorter side, of 256 to 768 pixels."""
+    most = 0
+    for shorter in range(1, 3073):
+        tile = min(768, max(256, int(shorter / 1.5)))
+        most = max(most, -(-3072 // tile) * -(-shorter // tile))
+    assert most == 24
+    assert tokens(image(), provider=GEMINI, model=model) >= 258 * (most + 1)  # and one of the whole
 
 
 @pytest.mark.parametrize(
@@ -265,8 +276,55 @@ def test_a_prediction_is_billed_beside_the_answer_and_sets_the_maximum_aside() -
     assert refusal(chat(prediction={"content": "x"})).param == "prediction"
 
 
+def drawn(fields: dict[str, Any], model: str, provider: Provider = GEMINI, window: int | None = None) -> Bound:
+    """The bound where the price book has a price of the answer's images."""
+    return upper_bound(fields, "chat.completions", provider, model, window, prices_images=True)
+
+
+@pytest.mark.parametrize(
+    "model", ["gemini-2.5-flash-image", "models/gemini-3-pro-image-preview", "gemini-nano-banana-2.1", "brush-1"]
+)
+def test_a_model_of_images_draws_unasked_and_whatever_the_maximum(model: str) -> None:
+    for more in ({}, {"modalities": ["text"]}, {"n": 2}):
+        bound = drawn(chat(max_tokens=16, **more), model, window=62_500)
+        assert bound.output_tokens == 65_536 * bound.answers
+    with pytest.raises(InvalidRequest, match="longest answer is not known") as caught:
+        drawn(chat(max_tokens=16), "brush-1")
+    assert (caught.value.error_code, caught.value.param) == ("unbounded_cost", "model")
+
+
+def test_images_without_a_price_are_refused() -> None:
+    for fields, provider, model in (
+        (chat(max_tokens=16), OPENROUTER, "google/gemini-2.5-flash-image"),
+        (chat(max_tokens=16), OPENROUTER, "openai/gpt-5-image"),
+        (chat(max_tokens=16, modalities=["image"]), GEMINI, "gemini-2.5-flash"),
+    ):
+        error = refusal(fields, provider, model)
+        assert error.error_code == "unbounded_cost"
+        assert "image_output" in error.message
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "expected"),
+    [
+        ("grok-4.5", {}, 104_858),
+        ("x-ai/grok-4-fast", {"n": 2}, 209_716),
+        ("grok-4-fast-reasoning", {}, 104_858),
+        ("grok-3-mini", {}, 131_072),
+        ("grok-3", {}, 16),
+        ("grok-4-fast-non-reasoning", {"n": 2}, 32),
+        ("grok-2-1212", {}, 16),
+        ("grok-3", {"tools": [TOOL]}, 131_072),
+        ("grok-4-1-fast-non-reasoning", {"tools": [TOOL]}, 104_858),
+    ],
+)
+def test_groks_maximum_holds_for_its_text_alone(model: str, more: dict[str, Any], expected: int) -> None:
+    provider = Provider("xai", "openai_chat", "https://api.x.ai/v1")
+    assert of(chat(max_tokens=16, **more), provider, model, 100_000).output_tokens == expected
+
+
 def test_an_image_in_the_answer_is_made_whole() -> None:
-    bound = of(chat(modalities=["text", "image"], max_tokens=5), GEMINI, "gemini-2.5-flash-image")
+    bound = drawn(chat(modalities=["text", "image"], max_tokens=5), "gemini-2.5-flash")
     assert bound.output_tokens == 65_536
     assert "audio_output" in of(chat(modalities=["text", "audio"], max_tokens=5)).kinds
     assert "audio_output" not in of(chat(modalities=["text"], max_tokens=5)).kinds
@@ -319,7 +377,11 @@ def test_what_callers_usually_send_is_not_refused(dialect: str) -> None:
         if "messages" not in fields:
             continue
         try:
-            bound = of(fields, KNOWN.get(dialect, OPENAI), fields.get("model") or "", 200_000)
+            draws = "image" in (fields.get("modalities") or ())
+            bounded_by = drawn if draws else of
+            bound = bounded_by(
+                fields, provider=KNOWN.get(dialect, OPENAI), model=fields.get("model") or "", window=200_000
+            )
         except InvalidRequest as error:
             refused[path.parent.name] = error.param
         else:
@@ -345,6 +407,11 @@ def test_hosts_may_be_chosen_at_openrouter_alone() -> None:
         (OPENROUTER, "openai/gpt-4o:online"),
         (OPENROUTER, "openrouter/auto"),
         (Provider("groq", "openai_chat", "https://api.groq.com/openai/v1"), "groq/compound"),
+        # By the vendor too, whatever the operator calls it.
+        (Provider("pplx", "openai_chat", "https://api.perplexity.ai", price_as="perplexity"), "sonar-pro"),
+        (Provider("or2", "openai_chat", "https://openrouter.ai/api/v1", price_as="openrouter"), "openrouter/auto"),
+        (Provider("or3", "openai_chat", "https://openrouter.ai/api/v1"), "openrouter/auto"),
+        (Provider("perplexity", "openai_chat", "https://api.perplexity.ai", price_as="openai"), "sonar"),
     ],
 )
 def test_models_that_spend_by_themselves_are_refused(provider: Provider, model: str) -> None:

@@ -1,6 +1,7 @@
 """Specifies the bound in money: no bill within the bound's tokens is ever above it, and what fits is exact."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any
@@ -52,7 +53,9 @@ MODELS = [
     (vendor, model)
     for vendor in VENDORS
     for model in BOOK.models(vendor)
-    if sold(vendor, model) and "unbounded" not in capability("limits", f"{vendor}:{model}".lower())
+    if (price := sold(vendor, model))
+    and not {"unbounded", "" if "output_image_mtok" in price.rates else "writes_images"}
+    & capability("limits", f"{vendor}:{model}".lower()).keys()
 ]
 
 
@@ -115,7 +118,10 @@ def test_no_bill_is_above_the_bound(data: st.DataObject, request: tuple[dict[str
     dialect = DIALECTS.get(vendor, "openai_chat")
     price = sold(vendor, model)
     assert price is not None
-    bound = upper_bound(fields, "chat.completions", Provider(vendor, dialect, None), model, price.context_window)
+    draws = "output_image_mtok" in price.rates
+    bound = upper_bound(
+        fields, "chat.completions", Provider(vendor, dialect, None), model, price.context_window, prices_images=draws
+    )
     # No provider reads more than the model's context window.
     window = capability("limits", f"{vendor}:{model}".lower()).get("context_window", counted)
     assert bound.input_tokens >= min(counted, window)
@@ -125,6 +131,9 @@ def test_no_bill_is_above_the_bound(data: st.DataObject, request: tuple[dict[str
     assert billed is not None
     assert bound.output_tokens is not None
     assert billed <= bound.usd(price, bound.output_tokens)
+    if draws:  # a picture of 1,290 tokens, whatever the caller's maximum
+        drawn = replace(usage, output_tokens=max(1290, usage.output_tokens), output_image_tokens=1290)
+        assert (cost(drawn, price, "").usd or 0) <= bound.usd(price, bound.output_tokens)
     assert bound.usd(price, usage.output_tokens) <= bound.usd(price, bound.output_tokens)
 
 
@@ -250,6 +259,12 @@ TIERS = {None: STANDARD, "priority": PRIORITY, "flex": FLEX}
         ({"serviceTier": "priority"}, (STANDARD, PRIORITY)),
         ({"service_tier": "flex"}, (STANDARD, FLEX)),
         ({"service_tier": "default"}, (STANDARD, STANDARD)),
+        ({"serviceTier": {"type": "priority"}}, (STANDARD, PRIORITY)),
+        ({"serviceTier": {"type": None}}, (STANDARD,)),
+        # Which of two counts is the wire's choice: Bedrock's takes its own.
+        ({"service_tier": "default", "serviceTier": {"type": "priority"}}, (STANDARD, STANDARD, PRIORITY)),
+        ({"service_tier": "auto", "serviceTier": {"type": "priority"}}, (STANDARD, PRIORITY)),
+        ({"service_tier": "priority", "serviceTier": {"type": "flex"}}, (STANDARD, PRIORITY, FLEX)),
     ],
 )
 def test_the_prices_that_may_apply(fields: dict[str, Any], expected: tuple[ModelPrice, ...]) -> None:
@@ -257,10 +272,16 @@ def test_the_prices_that_may_apply(fields: dict[str, Any], expected: tuple[Model
 
 
 def test_a_dearer_tier_without_a_price_of_its_own_and_an_unknown_model_are_refused() -> None:
-    for tier in ("turbo", 7):
+    for fields in (
+        {"service_tier": "turbo"},
+        {"service_tier": 7},
+        {"service_tier": "default", "serviceTier": {"type": "turbo"}},
+        {"service_tier": "default", "serviceTier": {"type": "flex", "reserve": 1}},
+        {"service_tier": "default", "serviceTier": {}},
+    ):
         with pytest.raises(InvalidRequest) as caught:
-            prices_that_may_apply({"service_tier": tier}, lambda tier: TIERS.get(tier, STANDARD))
-        assert (caught.value.error_code, caught.value.param) == ("unbounded_cost", "service_tier")
+            prices_that_may_apply(fields, lambda tier: TIERS.get(tier, STANDARD))
+        assert (caught.value.error_code, caught.value.param) == ("unbounded_cost", list(fields)[-1])
     with pytest.raises(InvalidRequest) as caught:
         prices_that_may_apply({}, lambda tier: None)
     assert (caught.value.error_code, caught.value.param) == ("unpriced_model", "model")

@@ -29,10 +29,12 @@ from llm_gateway.dialects.anthropic_answer import decode_answer
 from llm_gateway.dialects.anthropic_errors import decode_anthropic_error
 from llm_gateway.dialects.anthropic_request import encode_body
 from llm_gateway.dialects.anthropic_stream import AnthropicStream
-from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.anthropic_usage import read_usage
+from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents, members_of
 from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.dialects.unfit_requests import refuse_unfit
 from llm_gateway.domain.catalog import Provider
+from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import InvalidRequest, UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -89,6 +91,9 @@ class AnthropicMessages:
         headers: Mapping[str, str] | None = None,
     ) -> DecodedAnswer:
         return decode_answer(body, int(self._now()))
+
+    def told_usage(self, model: str, body: bytes) -> Usage | None:
+        return read_usage(members_of(body).get("usage"))
 
     def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> AnthropicStream:
         return AnthropicStream(include_usage=request.include_usage, created=int(self._now()), split_events=split_events)

@@ -16,9 +16,11 @@ from llm_gateway.dialects.bedrock_embeddings import decode_embeddings, encode_em
 from llm_gateway.dialects.bedrock_errors import decode_bedrock_error
 from llm_gateway.dialects.bedrock_request import encode_converse
 from llm_gateway.dialects.bedrock_stream import BedrockStream
-from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.bedrock_usage import read_converse_usage
+from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents, members_of
 from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.domain.catalog import Provider
+from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -62,6 +64,10 @@ class BedrockConverse:
         if endpoint == "embeddings":
             return decode_embeddings(request.fields, model, body, headers)
         return decode_converse(body, model, self._new_id(), int(self._now()))
+
+    def told_usage(self, model: str, body: bytes) -> Usage | None:
+        answer = members_of(body)
+        return read_converse_usage(answer.get("usage"), answer.get("serviceTier"))
 
     def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> BedrockStream:
         return BedrockStream(

@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import orjson
+
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamError
 from llm_gateway.schemas.openai_chat import ModelRequest
+
+_NOTHING: Mapping[str, Any] = {}
 
 Endpoint = Literal["chat.completions", "embeddings", "moderations"]
 Framing = Literal["sse", "aws_event_stream"]
@@ -39,6 +43,15 @@ class DecodedAnswer:
     usage: Usage | None
     text: Callable[[], str]
     """What the model wrote, for an estimate where there is no usage; made only when asked for."""
+
+
+def members_of(body: bytes) -> Mapping[str, Any]:
+    """The members of a body; none of one that is no JSON object."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _NOTHING
+    return found if isinstance(found, dict) else _NOTHING
 
 
 class StreamEvent(Protocol):
@@ -151,6 +164,13 @@ class Dialect(Protocol):
         """`headers` are the provider's, in lower case: some count there alone.
 
         Raises `UpstreamMalformed` for what is no answer, and the provider's own error for one sent with 200.
+        """
+        ...
+
+    def told_usage(self, model: str, body: bytes) -> Usage | None:
+        """What a body that `decode` raised for says it used: no answer, but the provider bills it.
+
+        None where it says nothing, or cannot be read at all.
         """
         ...
 

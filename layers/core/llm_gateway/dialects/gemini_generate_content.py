@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import orjson
 
-from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents, members_of
 from llm_gateway.dialects.gemini_candidate import CandidateReader, Delta, log_probabilities, merged, written_in
 from llm_gateway.dialects.gemini_embeddings import decode_embeddings, encode_embeddings, inputs_per_call
 from llm_gateway.dialects.gemini_errors import decode_gemini_error, error_inside
@@ -24,6 +24,7 @@ from llm_gateway.dialects.gemini_stream import GeminiStream, blocked
 from llm_gateway.dialects.gemini_usage import billed_searches, read_usage, search_queries, write_usage
 from llm_gateway.dialects.moderations import no_moderations
 from llm_gateway.domain.catalog import Provider
+from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.openai_chat import ModelRequest
 
@@ -75,6 +76,13 @@ class GeminiGenerateContent:
             made, usage = decode_embeddings(request, model, answer)
             return DecodedAnswer(made, None, None, usage, lambda: "")
         return self._decode_chat(model, answer, body)
+
+    def told_usage(self, model: str, body: bytes) -> Usage | None:
+        answer = members_of(body)
+        version = answer.get("modelVersion")
+        served = version if isinstance(version, str) else model.removeprefix("models/")
+        searches = billed_searches(search_queries(answer.get("candidates")), served)
+        return read_usage(answer.get("usageMetadata"), searches)
 
     def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> GeminiStream:
         return GeminiStream(

@@ -13,12 +13,13 @@ from urllib.parse import quote
 
 import orjson
 
-from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents
+from llm_gateway.dialects.dialect import DecodedAnswer, EncodedRequest, Endpoint, SplitEvents, members_of
 from llm_gateway.dialects.openai_chat_stream import OpenAIStream, written_in
 from llm_gateway.dialects.openai_errors import decode_openai_error, error_inside
 from llm_gateway.dialects.openai_quirks import adapt
 from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.domain.catalog import Provider
+from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamMalformed
 from llm_gateway.schemas.json_splice import (
     add_member,
@@ -96,6 +97,10 @@ class OpenAIChat:
         return DecodedAnswer(
             body, answered if isinstance(answered, str) else None, finish_reason, usage, lambda: _written(listed)
         )
+
+    def told_usage(self, model: str, body: bytes) -> Usage | None:
+        answer = members_of(body)
+        return read_usage(answer.get("usage"), answer.get("service_tier"))
 
     def translator(self, request: ModelRequest, model: str, split_events: SplitEvents) -> OpenAIStream:
         return OpenAIStream(

@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from llm_gateway.dialects.service_tier import named_tier
 from llm_gateway.domain.usage import Usage
 
@@ -114,12 +112,3 @@ def _is_nonsense(value: Any) -> bool:
 def _count(counts: Mapping[str, Any], name: str) -> int | None:
     value = counts.get(name)
     return None if value is None or _is_nonsense(value) else value
-
-
-def told_usage(body: bytes) -> Usage | None:
-    """What an answer that is none says it used; None where it says nothing."""
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return read_usage(answer.get("usage"), None) if isinstance(answer, dict) else None

@@ -20,7 +20,8 @@ from llm_gateway.dialects.dialect import Endpoint
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.metering.bound_fields import check_chat_fields, check_embeddings_fields, unbounded
-from llm_gateway.metering.bound_input import Prompt, read_chat, read_embeddings, text_tokens
+from llm_gateway.metering.bound_input import Prompt, read_chat, read_embeddings
+from llm_gateway.metering.bound_output import read_output
 from llm_gateway.metering.prices import ModelPrice, Rate
 
 _EXACT = Context(prec=120, rounding=ROUND_FLOOR)
@@ -33,10 +34,6 @@ _MOST_OUTPUT = {"anthropic_messages": ("anthropic", "max_output_tokens"), "bedro
 """Where the dialect looks up what it sends as the maximum when the caller names none."""
 _HOUR_WRITE = Decimal(2)
 """Times the price of input: https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing"""
-_LONGEST_UNKNOWN = (
-    "it sets the request's own maximum aside, and the model's longest answer is not known (`max_output_tokens` in "
-    "catalog/capabilities/limits.toml is where an operator says it)"
-)
 _PLAIN_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "batch"})
 """Tiers that cost the standard price or less: https://platform.openai.com/docs/guides/flex-processing"""
 
@@ -152,7 +149,7 @@ def unpriced() -> InvalidRequest:
 def prices_that_may_apply(
     fields: Mapping[str, Any], find: Callable[[str | None], ModelPrice | None]
 ) -> tuple[ModelPrice, ...]:
-    """The standard price, and that of the service tier that is asked for: the provider may answer in either.
+    """The standard price, and that of each service tier that is asked for: the provider may answer in any of them.
 
     `find` gives the price in a tier, the standard one for None or for a tier without a price of its own. Raises
     `InvalidRequest` for a model without a price, and for a dearer tier without one.
@@ -160,27 +157,35 @@ def prices_that_may_apply(
     standard = find(None)
     if standard is None:
         raise unpriced()
-    param = "service_tier" if fields.get("service_tier") is not None else "serviceTier"
-    tier = fields.get(param)
-    if tier is None or tier == "auto":
-        return (standard,)
-    asked = find(tier) if isinstance(tier, str) else None
-    if asked is None or (asked.rates == standard.rates and tier not in _PLAIN_TIERS):
-        raise unbounded(param, "no price is known for this tier of the model")
-    return (standard, asked)
+    prices = [standard]
+    for param in ("service_tier", "serviceTier"):  # where both are given, the wire decides which one counts
+        tier = fields.get(param)
+        if isinstance(tier, dict) and tier.keys() == {"type"}:
+            tier = tier["type"]  # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ServiceTier.html
+        if tier is None or tier == "auto":
+            continue
+        asked = find(tier) if isinstance(tier, str) else None
+        if asked is None or (asked.rates == standard.rates and tier not in _PLAIN_TIERS):
+            raise unbounded(param, "no price is known for this tier of the model")
+        prices.append(asked)
+    return tuple(prices)
 
 
 def upper_bound(
-    fields: Mapping[str, Any], endpoint: Endpoint, provider: Provider, model: str, window: int | None
+    fields: Mapping[str, Any],
+    endpoint: Endpoint,
+    provider: Provider,
+    model: str,
+    window: int | None,
+    *,
+    prices_images: bool = False,
 ) -> Bound:
     """The bound of a request whose shape has been checked (`schemas.openai_chat`).
 
-    `window` is the price book's `context_window`, which rounds. Raises `InvalidRequest`, code `unbounded_cost`, with
-    the field at fault.
+    `window` is the price book's `context_window`, which rounds; `prices_images` says that the answer's images have a
+    price of their own. Raises `InvalidRequest`, code `unbounded_cost`, with the field at fault.
     """
-    facts = capability("limits", f"{provider.name}:{model}".lower())
-    if (why := facts.get("unbounded")) is not None:
-        raise unbounded("model", why)
+    facts = _facts(provider, model)
     window = facts.get("context_window") or _rounded_up(window)
     if endpoint != "chat.completions":
         check_embeddings_fields(fields)
@@ -189,19 +194,31 @@ def upper_bound(
     check_chat_fields(fields)
     _check_host_choice(fields, provider)
     prompt = read_chat(fields, facts, reads_urls_of_any_type=provider.dialect == "gemini_generate_content")
-    answers = fields.get("n") or 1
     most = _most_output(facts, provider, model, window)
-    output, kinds = _output(fields, answers, most)
+    written = read_output(fields, facts, most, prices_images=prices_images, calls=prompt.tools)
     return Bound(
         input_tokens=_input_tokens(prompt, facts, window),
-        output_tokens=output,
-        most_output_tokens=None if most is None else most * answers,
-        answers=answers,
-        predicted_tokens=_predicted(fields) * answers,
-        kinds=frozenset(prompt.kinds | kinds),
+        output_tokens=written.tokens,
+        most_output_tokens=None if most is None else most * written.answers,
+        answers=written.answers,
+        predicted_tokens=written.predicted_tokens,
+        kinds=frozenset(prompt.kinds | written.kinds),
         cache_writes=prompt.cache_writes or provider.dialect not in _MARKED_CACHES,
         hour_writes=prompt.hour_writes,
     )
+
+
+def _facts(provider: Provider, model: str) -> Mapping[str, Any]:
+    """What `limits.toml` says of the model at its vendor. Raises `unbounded` where it has none there, or here.
+
+    An operator's provider has a name of its own, and the vendor's prices.
+    """
+    here = capability("limits", f"{provider.name}:{model}".lower())
+    vendor = provider.price_as or provider.name
+    facts = here if vendor == provider.name else capability("limits", f"{vendor}:{model}".lower())
+    if (why := facts.get("unbounded") or here.get("unbounded")) is not None:
+        raise unbounded("model", why)
+    return facts
 
 
 def _rounded_up(window: int | None) -> int | None:
@@ -224,35 +241,6 @@ def _most_output(facts: Mapping[str, Any], provider: Provider, model: str, windo
     vendor, name = _MOST_OUTPUT.get(provider.dialect, ("", ""))
     found = capability(vendor, model.lower()).get(name) or facts.get("max_output_tokens") or window
     return None if found is None else int(found)
-
-
-def _output(fields: Mapping[str, Any], answers: int, most: int | None) -> tuple[int | None, set[str]]:
-    """Tokens of all answers by the caller's own maximum, and the kinds beside text.
-
-    A prediction sets the maximum aside (https://platform.openai.com/docs/guides/predicted-outputs), and an image is
-    made whole whatever it is: then only the model's own holds.
-    """
-    modalities = fields.get("modalities")
-    listed = modalities if isinstance(modalities, list) else []
-    kinds = {"audio_output"} if "audio" in listed or fields.get("audio") is not None else set()
-    aside = "prediction" if fields.get("prediction") is not None else "modalities" if "image" in listed else None
-    if aside is not None:
-        if most is None:
-            raise unbounded(aside, _LONGEST_UNKNOWN)
-        return most * answers, kinds
-    given = [fields[name] for name in ("max_tokens", "max_completion_tokens") if fields.get(name) is not None]
-    if 0 in given:
-        raise unbounded("max_tokens", "some providers take 0 for no maximum")
-    # Both may be there; which one counts is the provider's choice.
-    return (max(given) * answers if given else None), kinds
-
-
-def _predicted(fields: Mapping[str, Any]) -> int:
-    prediction = fields.get("prediction")
-    content = prediction.get("content") if isinstance(prediction, dict) else prediction
-    parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    return sum(text_tokens(text) for text in texts if isinstance(text, str))
 
 
 def _check_host_choice(fields: Mapping[str, Any], provider: Provider) -> None:

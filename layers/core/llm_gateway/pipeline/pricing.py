@@ -80,7 +80,14 @@ class BookPricing:
         if endpoint in provider.quirks.free and not _has_price(find(None)):
             return PricedBound(_NOTHING, Ceiling(Decimal(0), Decimal(0)))
         prices = prices_that_may_apply(request.fields, find)
-        bound = upper_bound(request.fields, endpoint, provider, model, prices[0].context_window)
+        bound = upper_bound(
+            request.fields,
+            endpoint,
+            provider,
+            model,
+            prices[0].context_window,
+            prices_images=any("output_image_mtok" in price.rates for price in prices),
+        )
         ceiling = bound.ceiling(*prices)
         if calls > 1:
             fee = max(price.per_request or Decimal(0) for price in prices)
@@ -119,5 +126,8 @@ def price_context(usage: Usage) -> Mapping[str, str] | None:
 
 
 def asked_tier(fields: Mapping[str, Any], provider: Provider) -> str | None:
-    """The tier that a request asks for, if its provider gets to hear of it."""
+    """The tier that a request asks for, if its provider gets to hear of it. On Bedrock's wire its own name wins."""
+    native = fields.get("serviceTier") if provider.dialect == "bedrock_converse" else None
+    if isinstance(native, dict):
+        return named_tier(native.get("type"))
     return None if "service_tier" in provider.quirks.drop else named_tier(fields.get("service_tier"))

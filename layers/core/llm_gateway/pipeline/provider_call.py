@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from llm_gateway.dialects.dialect import DecodedAnswer, Endpoint, StreamTranslator
-from llm_gateway.dialects.openai_usage import told_usage
 from llm_gateway.domain.ports import HttpResponse
-from llm_gateway.errors import UpstreamCut, UpstreamMalformed
+from llm_gateway.errors import UpstreamError
 from llm_gateway.pipeline.batches import BatchCalls
 from llm_gateway.pipeline.clock import Clock, read_until
 from llm_gateway.pipeline.dispatch import Dispatcher
@@ -47,11 +46,7 @@ class ProviderCall:
         body = await read_until(
             response, _LONGEST_ANSWER, until, self._clock, first_until=leg.begun_at + leg.timeouts.first_token_s
         )
-        try:
-            decoded = leg.dialect.decode(self._endpoint, leg.request, leg.deployment.model, body, response.headers)
-        except (UpstreamMalformed, UpstreamCut):
-            leg.counted = told_usage(body)  # no answer, and billed all the same
-            raise
+        decoded = self._decoded(leg, body, response)
         leg.counted = leg.in_tier(decoded.usage or estimate(leg.request.fields, decoded.text()))
         leg.cost = self._price(leg, leg.counted, decoded.model)
         self._ended(leg, decoded)
@@ -80,7 +75,7 @@ class ProviderCall:
         except NotAStream as answer:
             # Perhaps an error, sent with 200. Anything else is no answer to a request for a stream, and billed.
             leg.translator = None
-            whole = leg.dialect.decode(self._endpoint, leg.request, leg.deployment.model, answer.body, response.headers)
+            whole = self._decoded(leg, answer.body, response)
             leg.counted = whole.usage or estimate(leg.request.fields, whole.text())
             raise
         leg.first_content_at = leg.relay.first_content_at
@@ -96,6 +91,15 @@ class ProviderCall:
         leg.status = 200
         self._ended(leg, decoded)
         return decoded
+
+    def _decoded(self, leg: Leg, body: bytes, response: HttpResponse) -> DecodedAnswer:
+        try:
+            return leg.dialect.decode(self._endpoint, leg.request, leg.deployment.model, body, response.headers)
+        except UpstreamError:
+            # No answer, and billed all the same. What counts nothing is estimated where it was begun.
+            told = leg.dialect.told_usage(leg.deployment.model, body)
+            leg.counted = told if told is not None and (told.input_tokens or told.output_tokens) else None
+            raise
 
     def _until(self, leg: Leg, ends: float) -> float:
         return min(ends, leg.begun_at + leg.timeouts.total_s)

@@ -127,7 +127,7 @@ def _command(path: str, command: Any) -> Iterator[str]:
 def _options(options: list[Any]) -> Iterator[str]:
     yield "| option | what |\n|---|---|\n"
     for option in options:
-        names = ", ".join(f"`{name}`" for name in option.opts)
+        names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
         value = "" if option.is_flag else f" {_value(option)}"
         yield f"| {names}{value} | {_cell(option.help)}{_default(option)} |\n"
 
@@ -152,8 +152,10 @@ def _value(option: Any) -> str:
 def _default(option: Any) -> str:
     if option.required:
         return " Required."
-    if option.default is None or option.is_flag or callable(option.default):
+    if option.default is None or callable(option.default):
         return ""
+    if option.is_flag:
+        return f" By default `{option.opts[0]}`." if option.default and option.secondary_opts else ""
     default = option.default.value if isinstance(option.default, Enum) else option.default
     return f" By default `{default}`."
 

@@ -219,6 +219,8 @@ def test_a_provider_that_does_not_answer_fails_its_test(cli: Cli) -> None:
     assert results["away"]["error"]["message"]
     assert cli.run("providers", "test", "echo", "--model", "demo").code == 0
     assert cli.run("providers", "test", "--model", "demo").code == 3
+    (without_key,) = json.loads(cli.run("providers", "test", "anthropic", "--json").out)["data"]
+    assert without_key["error"]["message"] == "it has no key: llm-gateway secrets set anthropic"
 
 
 def test_a_request_is_shown_and_what_others_wrote_does_no_harm(cli: Cli) -> None:
@@ -282,6 +284,21 @@ def test_a_keys_life(cli: Cli, served: GatewayProcess, way: tuple[str, ...]) -> 
     assert "there is no key" in gone.line.lower()
 
 
+@pytest.mark.parametrize("way", [(), ("--key", "sk-local")], ids=["by tables", "by the gateway"])
+@pytest.mark.parametrize(
+    "what", [("revoke", "local", "--yes"), ("disable", "local"), ("rotate", "local", "--overlap", "0")]
+)
+def test_nobody_is_locked_out_unasked(cli: Cli, what: tuple[str, ...], way: tuple[str, ...]) -> None:
+    done = cli.run("keys", *what, *way)
+    assert (done.code, done.line) == (
+        1,
+        "llm-gateway: nothing was changed: local is the key that you call with; say --force",
+    )
+    assert "nothing was changed" in cli.on_terminal("keys", *what, *way, typed="n\n").out
+    assert state(cli, "local", way) == "active"
+    assert cli.run("teams", "list").code == 0
+
+
 def opens(gateway: GatewayProcess, key: str) -> int:
     answer = httpx.get(f"{gateway.base_url}/models", headers={"authorization": f"Bearer {key}"}, timeout=20)
     return answer.status_code
@@ -314,7 +331,7 @@ def test_a_teams_life(cli: Cli) -> None:
     assert cli.run("teams", "show", "ops").code == 1
     used = cli.run("teams", "delete", "search", "--yes")
     assert used.code == 1
-    assert "The team `search` cannot go" in used.line
+    assert "The team `search` cannot go: `keys.search-prod.team` names it" in used.line
 
 
 def test_a_providers_key_is_stored_and_never_shown(cli: Cli, served: GatewayProcess) -> None:

@@ -261,6 +261,7 @@ def test_init_leaves_what_is_there(environ: dict[str, str], tmp_path: Path) -> N
     ("arguments", "said"),
     [
         (["--provider", "opnai"], "openai"),
+        (["--provider", "our/corp", "--base-url", "http://127.0.0.1:1/v1", "--model", "m"], "cannot be the name"),
         (["--provider", "openai", "--budget", "much"], "US dollars"),
         (["--provider", "azure_openai"], "--base-url"),
         (["--provider", "xai"], "--model"),

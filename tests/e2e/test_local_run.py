@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from llm_gateway.local.embedded_address import EmbeddedAddress
@@ -51,6 +52,29 @@ def test_a_stop_while_it_starts_leaves_nothing_behind(new_gateway: StartGateway)
     assert gateway.stop() == 0
     assert "Traceback" not in gateway.log
     assert not gateway.aws_is_up()
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"OLLAMA_BASE_URL": "localhost:11434"}, "OLLAMA_BASE_URL: must begin with https://"),
+        ({"LLM_PROVIDER": "opnai"}, 'LLM_PROVIDER: "opnai" is not a provider (did you mean "openai"?)'),
+    ],
+)
+def test_a_wrong_variable_of_a_provider_is_one_line_and_exit_code_3(
+    new_gateway: StartGateway, environ: dict[str, str], told: str
+) -> None:
+    gateway = new_gateway(environ=environ).launch()
+    assert gateway.wait() == 3
+    assert gateway.log.startswith(f"llm-gateway: the environment is wrong: {told}")
+    assert gateway.log.count("\n") == 1
+    assert gateway.out == ""
+
+
+def test_what_the_file_says_is_not_asked_of_the_environment(start_gateway: StartGateway) -> None:
+    config = 'default_provider = "echo"\n[providers.ollama]\nbase_url = "http://127.0.0.1:9/v1"'
+    gateway = start_gateway(config, environ={"OLLAMA_BASE_URL": "localhost:11434", "LLM_PROVIDER": "opnai"})
+    assert get(gateway, "/v1/models")[0] == 200
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_1(gateway: GatewayProcess, new_gateway: StartGateway) -> None:
@@ -97,6 +121,25 @@ def test_a_provider_key_that_left_the_environment_leaves_the_stack(start_gateway
     again = start_gateway()
     names = [secret["Name"] for secret in again.client("secretsmanager").list_secrets()["SecretList"]]
     assert names == ["llm-gateway/provider/byhand"]
+
+
+def test_a_provider_key_that_was_stored_stays_whatever_the_environment_has(start_gateway: StartGateway) -> None:
+    config = '[providers.vllm]\napi_key_env = "FA_KEY"'
+    gateway = start_gateway(config, environ={"FA_KEY": "k1"})
+    put = httpx.put(
+        f"{gateway.base_url.removesuffix('/v1')}/admin/providers/vllm/key",
+        json={"value": "sk-mine", "test": False},
+        headers={"authorization": f"Bearer {gateway.key}"},
+        timeout=30,
+    )
+    assert put.status_code == 200
+    gateway.stop()
+    for environ, lines in (({}, 0), ({"FA_KEY": "k2"}, 1)):
+        again = start_gateway(config, environ=environ)
+        secret = again.client("secretsmanager").get_secret_value(SecretId="llm-gateway/provider/vllm")
+        assert secret["SecretString"] == "sk-mine"
+        assert again.out.count("llm-gateway keeps the key stored as llm-gateway/provider/vllm") == lines
+        again.stop()
 
 
 def test_keys_are_off_where_the_user_says_so(start_gateway: StartGateway) -> None:

@@ -52,7 +52,8 @@ def test_answers_errors_and_streams(app: GatewayApp, model: str, stream: bool) -
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
     answer = httpx.post(f"{app.base_url}/chat/completions", json=body, headers={**app.auth, "origin": ORIGIN})
     assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert "x-request-id" in answer.headers["access-control-expose-headers"]
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"x-request-id", "x-should-retry", "x-gateway-max-tokens"} <= set(exposed)
     assert answer.headers["vary"] == "Origin"
     foreign = httpx.post(f"{app.base_url}/chat/completions", json=body, headers={**app.auth, "origin": OTHER})
     assert "access-control-allow-origin" not in foreign.headers

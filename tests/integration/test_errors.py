@@ -413,3 +413,28 @@ def test_a_compressed_body_is_415(app: GatewayApp) -> None:
     headers = {**app.auth, "content-encoding": "gzip"}
     answer = httpx.post(f"{app.base_url}/chat/completions", content=b"\x1f\x8b", headers=headers)
     assert "Content-Encoding" in assert_envelope(answer, 415, None)["message"]
+
+
+def test_what_a_provider_lacks_is_told_to_an_admin_and_of_no_other_provider() -> None:
+    lacks = {
+        "azure_openai:x": "The provider `azure_openai` has no address here. (Provider `azure_openai` has no address: "
+        "set AZURE_OPENAI_ENDPOINT, or `base_url` in `[providers]`.)",
+        "anthropic:x": "The provider `anthropic` has no key here. (Provider `anthropic` could serve it with a key: ",
+        "off:x": "The provider `off` is switched off here.",
+        "echo:": "Name a model of the provider: `echo:…`.",
+    }
+    off = '[providers.off]\nbase_url = "http://127.0.0.1:9/v1"\nenabled = false\n[keys.one]\nkey = "sk-one-caller"'
+    with GatewayApp(off, secrets={"azure_openai": "x"}) as running:
+        for model, told in lacks.items():
+            answer = refusal(running, model, KEY)
+            assert told in answer
+            assert "openai` could serve" not in answer
+            assert "(" not in refusal(running, model, "sk-one-caller"), "where secrets are is the operator's business"
+        assert "(Provider `openai` could serve it with a key: " in refusal(running, "gpt-4.1", KEY)
+
+
+def refusal(app: GatewayApp, model: str, key: str) -> str:
+    body = {"model": model, "messages": HELLO}
+    answer = httpx.post(f"{app.base_url}/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    return str(answer.json()["error"]["message"])

@@ -138,7 +138,7 @@ def test_a_shadow_is_recorded_and_never_shown(app: GatewayApp, up: OpenAIUpstrea
     request_id = answer.headers["x-request-id"]
     record, copy = app.record(request_id), app.record(f"{request_id}-shadow")
     assert (copy.status, copy.provider, copy.routed_model) == ("settled", "two", "quick")
-    assert (copy.key, copy.team, copy.user, copy.tags) == (None, None, None, {"shadow_of": request_id})
+    assert (copy.key, copy.team, copy.user, copy.tags) == (None, None, None, {"shadow": "true"})
     assert (copy.finish_reason, copy.usage.output_tokens > 0) == ("stop", True)
     assert copy.cost_usd is not None
     assert record.cost_usd is not None

@@ -38,6 +38,9 @@ models = []
 """
 
 
+CHECKS = ("registry", "ledger", "secrets", "configuration")
+
+
 class BrokenLedger(MemoryLedger):
     async def get(self, request_id: str) -> Any:
         raise Unavailable(f"No store to read {request_id} from, says arn:aws:dynamodb:canary.")
@@ -59,7 +62,7 @@ def available(app: GatewayApp, key: str) -> dict[str, Any]:
 def test_ready_needs_no_key(app: GatewayApp) -> None:
     answer = httpx.get(f"{app.root}/health/ready")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ready", "checks": dict.fromkeys(("registry", "ledger", "secrets"), "ok")}
+    assert answer.json() == {"status": "ready", "checks": dict.fromkeys(CHECKS, "ok")}
     assert httpx.head(f"{app.root}/health/ready").status_code == 200
 
 
@@ -70,7 +73,7 @@ def test_what_is_away_is_named_and_nothing_else_is_told() -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
     body = answer.json()
-    assert body["checks"] == {"registry": "ok", "ledger": "unreachable", "secrets": "ok"}
+    assert body["checks"] == dict.fromkeys(CHECKS, "ok") | {"ledger": "unreachable"}
     assert body["error"] == {
         "message": "Not reachable: ledger.",
         "type": "server_error",
@@ -79,6 +82,15 @@ def test_what_is_away_is_named_and_nothing_else_is_told() -> None:
     }
     assert "canary" not in answer.text
     assert alive.status_code == 200, "a process is not restarted because its store is away"
+
+
+@pytest.mark.parametrize("environment", [{"OPENAI_BASE_URL": "canary"}, {"LLM_PROVIDER": "canary"}])
+def test_an_environment_that_makes_no_catalog_is_not_ready(environment: dict[str, str]) -> None:
+    with GatewayApp(environment=environment) as broken:
+        answer = httpx.get(f"{broken.root}/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == dict.fromkeys(CHECKS, "ok") | {"configuration": "unusable"}
+    assert "canary" not in answer.text
 
 
 def test_an_admin_sees_every_model_that_can_be_called(app: GatewayApp) -> None:

@@ -121,9 +121,7 @@ async def test_what_is_exported_is_what_was_applied_and_changes_nothing(app: Adm
     file = exported.json()["config"]
     assert file["models"] == FILE["models"]
     assert file["keys"] == {"admin": {"role": "admin"}, "ci": {"team": "search"}}
-    assert file["providers"] == {"corp": {"base_url": "https://llm.corp.example/v1"}}, (
-        "where a laptop has a key is told nobody"
-    )
+    assert file["providers"] == FILE["providers"], "with the name of the variable that `make run` reads"
     for query in ("", "?prune=true"):
         plan = await app.call("POST", f"/admin/plan{query}", file)
         assert (plan.json()["changes"], plan.json()["new_keys"], plan.json()["unnamed"]) == ([], [], [])
@@ -187,3 +185,12 @@ async def test_a_store_that_cannot_take_it_has_nothing_of_it(error: Exception, s
     assert (await first.registry.read()).revision == 0
     await first.close()
     await app.close()
+
+
+async def test_an_edit_of_a_provider_leaves_the_variable_that_only_a_file_can_name(app: AdminApp) -> None:
+    await apply(app, FILE)
+    edited = await app.call("PATCH", "/admin/providers/corp", {"description": "ours"}, etag="*")
+    assert edited.status_code == 200, edited.text
+    assert "CORP_API_KEY" not in edited.text
+    file = (await app.call("GET", "/admin/export")).json()["config"]
+    assert file["providers"]["corp"] == FILE["providers"]["corp"] | {"description": "ours"}

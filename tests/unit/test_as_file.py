@@ -24,9 +24,13 @@ base_url = "https://corp.openai.azure.com"
 
 [providers.corp]
 base_url = "https://llm.corp.example/v1"
+api_key_env = "CORP_API_KEY"
 description = "ours"
 quirks = { drop = ["store"], query = { v = "1" } }
 models."small/1" = { display_name = "Small", context_window = 128000, capabilities = ["tools"], enabled = false }
+
+[providers.vllm]
+api_key_env = "MY_VLLM_KEY"
 
 [models.fast]
 deployments = [{ provider = "corp", model = "small/1", weight = 3, limits = { rpm = 60 } }]
@@ -82,6 +86,7 @@ def test_an_export_is_in_order_whatever_the_store_s_is() -> None:
     assert gateway_toml(exported_file(stored[::-1], issued[::-1])) == text
     assert text.index("[keys.boss]") < text.index("[keys.ci]")
     exported = parse_config(text, "gateway.toml")
+    assert exported.api_key_env() == first.api_key_env()
     again = [key.issue(key.name) for key in pending_keys(exported)]
     assert gateway_toml(exported_file(entries(exported), again)) == text
 

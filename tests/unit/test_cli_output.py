@@ -3,6 +3,8 @@
 import json
 import string
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import typer
@@ -13,8 +15,12 @@ from llm_gateway.cli.failures import visible
 from llm_gateway.cli.models import matches
 from llm_gateway.cli.output import Output
 from llm_gateway.cli.teams import told_budgets, told_limits
+from llm_gateway.cli.usage import _table as usage_table
 from llm_gateway.cli.usage import bar, told_usd
 from llm_gateway.cli.values import budget, where
+
+if TYPE_CHECKING:
+    from llm_gateway.cli.shell import Shell
 
 
 def test_columns_are_aligned_and_nothing_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +68,30 @@ def test_others_words_stay_on_a_line_and_give_no_orders(text: str) -> None:
 )
 def test_money_for_reading(cost: str, shown: str) -> None:
     assert told_usd(Decimal(cost)) == shown
+
+
+def used(model: str, calls: int, unpriced: int, cost: str) -> dict[str, Any]:
+    counts = {"calls": calls, "errors": 0, "input_tokens": 9, "output_tokens": 1, "unpriced": unpriced}
+    return {"model": model, **counts, "cost_usd": cost}
+
+
+def test_calls_without_a_price_are_told_apart_from_free_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [used("known", 2, 0, "0.058"), used("free", 1, 0, "0"), used("some", 3, 1, "0.1"), used("none", 7, 7, "0")]
+    usage_table(cast("Shell", SimpleNamespace(out=Output())), ["model"], rows)
+    out, err = capsys.readouterr()
+    header, *lines = (line.split() for line in out.splitlines())
+    assert header == ["MODEL", "CALLS", "ERRORS", "INPUT", "OUTPUT", "UNPRICED", "COST", "$"]
+    assert {line[0]: line[5:7] for line in lines} == {
+        "known": ["0", "0.058"],
+        "free": ["0", "0"],
+        "some": ["1", "0.10"],
+        "none": ["7", "-"],
+        "total": ["8", "0.16"],
+    }
+    assert err.startswith("unpriced calls are in no cost")
+    usage_table(cast("Shell", SimpleNamespace(out=Output())), ["model"], rows[:2])
+    out, err = capsys.readouterr()
+    assert ("UNPRICED" in out, err) == (False, "")
 
 
 @given(st.decimals(min_value=0, max_value=10**6, places=9), st.decimals(min_value=0, max_value=10**6, places=9))

@@ -309,7 +309,7 @@ ALIAS = '[models.a]\ndeployments = [{ provider = "openai", model = "m" }]\n'
             'teams.a.limits.rpms: is not a key here (did you mean "rpm"?); allowed: parallel, rpm, tpm',
         ),
         ("[keys.a]\nteam = 'serch'\n[teams.search]", 'keys.a.team: "serch" is not a team (did you mean "search"?)'),
-        ("[keys.a]\nteam = 'search'", 'keys.a.team: "search" is not a team; the file has none'),
+        ("[keys.a]\nteam = 'search'", 'keys.a.team: "search" is not a team; there are none'),
         ("[keys.a]\nrole = 'root'", "keys.a.role: \"root\" is not allowed here: it must be 'admin'"),
         ("[keys.a]\nrole = 'team-admin'", 'keys.a.role: "team-admin" needs a team'),
         ("[keys.a]\nkey = 'short'", "keys.a.key: must be at least 8 printable ASCII characters"),

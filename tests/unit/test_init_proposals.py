@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from llm_gateway.catalog.config import parse_config
 from llm_gateway.catalog.price_files import load_prices, price_version
 from llm_gateway.catalog.providers import provider_rows
-from llm_gateway.cli.init import PROPOSED, Wanted, configured, keys_missing, written
+from llm_gateway.cli.failures import BadInput
+from llm_gateway.cli.init import PROPOSED, Wanted, configured, keys_missing, known, written
 from llm_gateway.metering.prices import PriceBook
 
 MODELS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(
@@ -50,6 +51,17 @@ def test_an_address_of_ones_own_is_written() -> None:
     text = written(Wanted([("openai_compatible", "llama")], {"openai_compatible": "http://127.0.0.1:8080/v1"}))
     parse_config(text, "gateway.toml")
     assert tomllib.loads(text)["providers"]["openai_compatible"]["base_url"] == "http://127.0.0.1:8080/v1"
+
+
+def test_a_server_of_ones_own_may_have_any_name() -> None:
+    wanted = Wanted([("my_corp", "m")], {"my_corp": "http://127.0.0.1:8080/v1"}, own={"my_corp"})
+    config = parse_config(written(wanted), "gateway.toml")
+    assert config.api_key_env()["my_corp"] == ("MY_CORP_API_KEY",)
+    assert keys_missing(["my_corp", "openai"], {}, wanted.own) == ["MY_CORP_API_KEY", "OPENAI_API_KEY"]
+    assert keys_missing(["my_corp"], {"MY_CORP_API_KEY": "k"}, wanted.own) == []
+    assert known("My-Corp", own=True) == "my_corp"
+    with pytest.raises(BadInput, match="not a provider that the gateway knows"):
+        known("my_corp")
 
 
 def test_editors_are_told_of_the_schema() -> None:

@@ -59,7 +59,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    "environ", [{"AUTH": "off"}, {"LOG_FORMAT": "xml"}, {"LOG_LEVEL": "LOUD"}, {"DOCS": "perhaps"}]
+    "environ",
+    [
+        {"AUTH": "off"},
+        {"LOG_FORMAT": "xml"},
+        {"LOG_LEVEL": "LOUD"},
+        {"DOCS": "perhaps"},
+        {"CORS_ORIGINS": "https://a.example,nope"},
+    ],
 )
 def test_a_wrong_variable_is_named(environ: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert attempt(Options(port=0, data=tmp_path), environ) == 3

@@ -161,12 +161,13 @@ def test_teams_have_keys_of_their_own() -> None:
     }
 
 
-async def test_the_names_of_variables_are_not_stored() -> None:
+async def test_the_names_of_variables_are_stored_of_providers_and_not_of_teams() -> None:
     registry = MemoryRegistry()
-    text = '[teams.search]\ndescription = "d"\n[teams.search.providers.openai]\napi_key_env = "SEARCH_OPENAI"'
+    text = '[providers.openai]\napi_key_env = "MINE"\n[teams.search]\ndescription = "d"\n[teams.search.providers.openai]\napi_key_env = "SEARCH_OPENAI"'
     await seed_registry(registry, "sk-local", config(text))
-    [team] = [entry for entry in await registry.load_catalog() if entry.kind == "team"]
-    assert team.document == {"description": "d"}
+    found = {entry.kind: entry.document for entry in await registry.load_catalog()}
+    assert found["provider"] == {"api_key_env": "MINE", "enabled": True}
+    assert found["team"] == {"description": "d"}
 
 
 def test_the_embedded_aws_is_started_without_anybodys_keys() -> None:

@@ -117,6 +117,12 @@ def test_no_name_means_the_default_model(empty: str | None) -> None:
     [
         ("gpt-4.1", "openai", frozenset({"echo"}), ""),
         ("openai:gpt-4.1", "openai", frozenset({"echo"}), " The provider `openai` has no key here."),
+        (
+            "openai_compatible:x",
+            "openai",
+            frozenset({"echo"}),
+            " The provider `openai_compatible` has no address here.",
+        ),
         ("openai:", "openai", CONFIGURED, " Name a model of the provider: `openai:…`."),
         ("gone", "openai", CONFIGURED, ""),
         ("x", "openai_compatible", CONFIGURED | {"openai_compatible"}, ""),  # it has no address

@@ -55,7 +55,7 @@ from llm_gateway.pipeline.model_choice import ModelChoice
 from llm_gateway.pipeline.models import ModelList
 from llm_gateway.pipeline.pricing import BookPricing
 from llm_gateway.pipeline.provider_keys import RefreshableSecrets, stack_keys
-from llm_gateway.pipeline.readiness import Probe, Readiness, store_probes
+from llm_gateway.pipeline.readiness import Probe, Readiness, catalog_probe, store_probes
 from llm_gateway.pipeline.repair import Repair
 from llm_gateway.pipeline.reservations import Reservations
 from llm_gateway.pipeline.shared_health import SharedHealth
@@ -316,6 +316,7 @@ def assemble(
     options = ApiOptions(docs=settings.docs, cors_origins=settings.cors_origins)
     usage = UsageRoutes(gateway.auth, lambda: usage_queries(stores))
     probes = stores.probes or store_probes(stores.registry, stores.ledger, stores.secrets, settings.stack)
+    readiness = Readiness({**probes, "configuration": catalog_probe(catalog.current, log.warn)})
 
     def status() -> "ProviderStatus":
         from llm_gateway.pipeline.provider_status import ProviderStatus  # noqa: PLC0415 - only those who ask pay for it
@@ -323,7 +324,7 @@ def assemble(
         return ProviderStatus(catalog, choice, circuits, health, clock)
 
     turn = _turns(gateway, stores, log)
-    return create_app(gateway, models, usage, Readiness(probes), status, turn, log, options, lifespan)
+    return create_app(gateway, models, usage, readiness, status, turn, log, options, lifespan)
 
 
 def _turns(gateway: Gateway, stores: Stores, log: RequestLog) -> OpenTurn:

@@ -1,8 +1,9 @@
 """List, read, create, replace, change, delete: the same for every resource."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from llm_gateway.admin.ask import Ask, Handler, Reply
 from llm_gateway.admin.draft import Draft, Faults
@@ -20,6 +21,9 @@ Permit = Callable[[Ask, str, Mapping[str, Any] | None, Mapping[str, Any]], None]
 """Raises `PermissionDenied` for an edit that the caller may not make: name, body before, body after."""
 Show = Callable[[Ask, Draft, str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Adds to a document what is not in the configuration."""
+
+_BROKEN_REFERENCE: Final = re.compile(r'(.+?): "[^"]*" is (?:not a|neither a) ')
+"""A fault of `checks`, of a name that there is no longer."""
 
 
 def _everything(_: Ask, __: str, ___: Mapping[str, Any]) -> bool:
@@ -166,7 +170,8 @@ class Crud:
         line = faults.lines[0]
         place = where(self._resource.place(name))
         if deletes:
-            return StillInUse(f"The {self._resource.noun} `{name}` cannot go: {line}")
+            told = f"`{broken[1]}` names it" if (broken := _BROKEN_REFERENCE.match(line)) else line
+            return StillInUse(f"The {self._resource.noun} `{name}` cannot go: {told}")
         if line.startswith(f"{place}.") or not place:
             path, _, what = line.removeprefix(f"{place}.").partition(": ")
             member = self._resource.member(path)

@@ -50,6 +50,10 @@ class ProviderResource:
                     param=f"connection_params.{member}"[:256],
                 )
         table: dict[str, Any] = {key: value for key, value in connection.items() if value is not None}
+        before = draft.table("provider", name) or {}
+        if "api_key_env" in before:
+            # What a laptop's file says is no member here: it stays as it is, and is in the next export.
+            table["api_key_env"] = before["api_key_env"]
         for member, column in (
             ("display_name", "display_name"),
             ("description", "description"),

@@ -18,11 +18,13 @@ EXPOSED = (
     "x-gateway-route",
     "x-gateway-queued-ms",
     "x-gateway-cost-usd",
+    "x-gateway-max-tokens",
     "x-gateway-warning",
     "x-gateway-overhead-ms",
     "x-gateway-idempotent-replay",
     "x-gateway-original-request-id",
     "retry-after",
+    "x-should-retry",
 )
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

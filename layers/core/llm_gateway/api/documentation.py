@@ -172,7 +172,7 @@ _AVAILABLE = _object(
     alias={"type": "boolean"},
     deployments={"type": "array", "minItems": 1, "items": _DEPLOYMENT},
 )
-_CHECKS = {"type": "object", "additionalProperties": {"enum": ["ok", "unreachable"]}}
+_CHECKS = {"type": "object", "additionalProperties": {"enum": ["ok", "unreachable", "unusable"]}}
 
 MODELS = reading("The models that this key can call", statuses=("401", "503"))
 MODELS["responses"].update(_answer("OpenAI's model objects", _list(_MODEL)))
@@ -186,11 +186,11 @@ HEALTH: dict[str, Any] = {
     "responses": _answer("It does", _object(status={"const": "ok"})),
 }
 READY: dict[str, Any] = {
-    "summary": "Whether registry, ledger and secrets can be reached",
+    "summary": "Whether registry, ledger and secrets can be reached, and the configuration can be used",
     "responses": {
         **_answer("They can", _object(status={"const": "ready"}, checks=_CHECKS)),
         "503": {
-            "description": "Not all of them: the error names which",
+            "description": "Not all is well: the error names what is not",
             "content": {
                 "application/json": {
                     "schema": {"allOf": [_ENVELOPE, _object(status={"const": "not ready"}, checks=_CHECKS)]}

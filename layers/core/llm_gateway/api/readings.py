@@ -36,10 +36,9 @@ def add_readings(app: FastAPI, auth: Identification, models: ModelList, readines
 
     async def ready() -> Response:
         finding = await readiness.find()
-        checks = {name: "ok" if reached else "unreachable" for name, reached in finding.reached.items()}
         if (error := finding.error) is None:
-            return _json({"status": "ready", "checks": checks})
-        body = {**error.envelope(), "status": "not ready", "checks": checks}
+            return _json({"status": "ready", "checks": finding.checks})
+        body = {**error.envelope(), "status": "not ready", "checks": finding.checks}
         return Response(orjson.dumps(body), error.http_status, error.response_headers(), media_type="application/json")
 
     # Before `/models/{model}`; and not under `/v1`, where it would hide a model of that name from OpenAI's clients.

@@ -252,4 +252,4 @@ def _not_a_provider(name: str, known: Iterable[str]) -> str:
 
 def _hint(word: str, known: Iterable[str]) -> str:
     close = did_you_mean(word, known)
-    return close or (f"; known: {one_of(known)}" if any(known) else "; the file has none")
+    return close or (f"; known: {one_of(known)}" if any(known) else "; there are none")

@@ -176,6 +176,9 @@ def check_document(document: Mapping[str, Any], name: str) -> GatewayConfig:
 def entries(config: GatewayConfig) -> list[RegistryEntry]:
     """What the registry stores of the file: JSON-shaped documents that hold no key.
 
+    A provider's `api_key_env` is the name of a variable: it is stored so that an export has it, and read by nothing
+    here. Those of teams are not: a provider could not be deleted then that some laptop's file names.
+
     `settings/gateway` holds the top level; what is not in the file is not in the document, so that the environment
     and the shipped rows can fill it. What a key may spend is under its name, apart from its tokens. `policies` tells
     how limits and budgets are stored.
@@ -216,7 +219,7 @@ def _settings(file: GatewayFile) -> dict[str, Any]:
 
 
 def _provider(name: str, table: ProviderTable) -> dict[str, Any]:
-    document = table.model_dump(mode="json", exclude_none=True, exclude={"api_key_env"})
+    document = table.model_dump(mode="json", exclude_none=True)
     if table.like is not None:
         document["like"] = canonical(table.like)
     row = provider_rows().get(canonical(table.like) if table.like else name)

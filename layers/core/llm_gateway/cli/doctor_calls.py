@@ -75,7 +75,9 @@ def _stores(gateway: "Gateway") -> Finding:
         return failed("stores", error, "look at the tables and secrets above, at the function's role, and into its log")
     except Failure as error:
         return failed("stores", error)
-    return Finding("stores", "ok", "the gateway reaches its registry, ledger and secrets")
+    return Finding(
+        "stores", "ok", "the gateway reaches its registry, ledger and secrets, and its configuration can be used"
+    )
 
 
 def _key(shell: Shell, gateway: "Gateway") -> tuple[Finding, list[str]]:

@@ -2,7 +2,8 @@
 
 import json as jsonlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from llm_gateway.catalog.providers import ProviderRow
 
 ALIAS: Final = "fast"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 PROPOSED: Final[Mapping[str, str]] = {
     "openai": "gpt-4.1-mini",
     "anthropic": "claude-haiku-4-5",
@@ -38,6 +40,8 @@ class Wanted:
     providers: list[tuple[str, str]] = field(default_factory=list)
     base_urls: dict[str, str] = field(default_factory=dict)
     budget: Decimal | None = None
+    own: set[str] = field(default_factory=set)
+    """Those that no vendor is called like: the file says which variable their key is in."""
 
 
 @with_shell
@@ -48,7 +52,10 @@ def init(
         list[str] | None, typer.Option("--provider", help="A provider to use, in order of preference; may be repeated.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The first provider's model.")] = None,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="Where a server of your own is: …/v1.")] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", help="Where a server of your own is, whatever --provider calls it: …/v1."),
+    ] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="US dollars a month for everybody together.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take the defaults.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
@@ -68,7 +75,7 @@ def init(
         _replace(file, text)
     except OSError as error:
         raise BadInput(f"{file} cannot be written: {error.strerror or error}") from None
-    missing = keys_missing([name for name, _ in wanted.providers], shell.environ)
+    missing = keys_missing([name for name, _ in wanted.providers], shell.environ, wanted.own)
     found = {"file": str(file), "providers": [name for name, _ in wanted.providers], "keys_missing": missing}
     shell.out.show(found, lambda: shell.out.say("\n".join([f"{file} is written"])))
     for variable in missing:
@@ -85,11 +92,12 @@ class _Questions:
         self._asks = asks
 
     def wanted(self, providers: Sequence[str], model: str | None, base_url: str | None, budget: str | None) -> Wanted:
-        names = [known(name) for name in providers] or self._providers()
-        wanted = Wanted()
+        names = [known(name, own=base_url is not None) for name in providers] or self._providers()
+        wanted = Wanted(own={name for name in names if _row(name) is None})
         for name in dict.fromkeys(names):
             first = not wanted.providers
-            if _row(name).base_url is None and _row(name).dialect == "openai_chat":
+            row = _row(name)
+            if row is None or (row.base_url is None and row.dialect == "openai_chat"):
                 address = base_url or self._ask(f"Address of {name} (…/v1)", "")
                 if not address:
                     raise BadInput(f"{name} needs an address: give it with --base-url")
@@ -119,22 +127,29 @@ class _Questions:
 
 def configured(environ: Mapping[str, str]) -> list[str]:
     """The providers that we can propose a model of, and whose key is in the environment."""
-    return [name for name in PROPOSED if any(environ.get(variable) for variable in _row(name).api_key_env)]
+    return [name for name in PROPOSED if any(map(environ.get, _variables(name)))]
 
 
-def keys_missing(providers: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+def keys_missing(providers: Sequence[str], environ: Mapping[str, str], own: Container[str] = ()) -> list[str]:
     """The variables that would hold the keys which are not there."""
-    rows = [_row(name) for name in providers]
-    return [row.api_key_env[0] for row in rows if row.api_key_env and not any(map(environ.get, row.api_key_env))]
+    wanted = [(key_variable(name),) if name in own else _variables(name) for name in providers]
+    return [variables[0] for variables in wanted if variables and not any(map(environ.get, variables))]
 
 
-def known(name: str) -> str:
-    """A provider's one spelling. Raises `BadInput`."""
+def key_variable(name: str) -> str:
+    """What the key of a server of one's own is called: `corp-llm` has `CORP_LLM_API_KEY`."""
+    return name.upper().replace("-", "_") + "_API_KEY"
+
+
+def known(name: str, *, own: bool = False) -> str:
+    """A provider's one spelling; `own` takes one that is no vendor's. Raises `BadInput`."""
     from llm_gateway.catalog.faults import did_you_mean
     from llm_gateway.catalog.providers import canonical, provider_rows
 
     found = canonical(name.strip().lower())
-    if found not in provider_rows():
+    if own and not _NAME.fullmatch(found):
+        raise BadInput(f"{name!r} cannot be the name of a provider: lower-case letters, digits, _ and - can")
+    if found not in provider_rows() and not own:
         raise BadInput(
             f"{name} is not a provider that the gateway knows{did_you_mean(found, provider_rows())};"
             " docs/providers.md lists them"
@@ -142,10 +157,15 @@ def known(name: str) -> str:
     return found
 
 
-def _row(name: str) -> "ProviderRow":
+def _row(name: str) -> "ProviderRow | None":
     from llm_gateway.catalog.providers import provider_rows
 
-    return provider_rows()[name]
+    return provider_rows().get(name)
+
+
+def _variables(name: str) -> tuple[str, ...]:
+    row = _row(name)
+    return row.api_key_env if row is not None else ()
 
 
 def _money(text: str) -> Decimal | None:
@@ -177,7 +197,11 @@ def written(wanted: Wanted, schema: str | None = None) -> str:
         "",
     ]
     for name, address in wanted.base_urls.items():
-        lines += [f"[providers.{name}]", f"base_url = {_text(address)}", ""]
+        lines += [f"[providers.{name}]", f"base_url = {_text(address)}"]
+        if name in wanted.own:
+            variable = _text(key_variable(name))
+            lines.append(f'api_key_env = {variable}  # or credential = "none", where it wants no key')
+        lines.append("")
     lines += [
         f"[models.{ALIAS}]  # callers say `model: {ALIAS}`; who serves it can change here",
         f"deployments = [{{ provider = {_text(first)}, model = {_text(model)} }}]",

@@ -53,7 +53,7 @@ class Keys(Protocol):
     def revoke(self, name: str) -> None: ...
     def all(self) -> Iterable[dict[str, Any]]: ...
     def is_own(self, name: str) -> bool:
-        """Whether it is the name of the key that the command itself calls with."""
+        """Whether it is the name of the key that this command, or those beside it, call with."""
         ...
 
 
@@ -111,8 +111,10 @@ def own_key(gateway: Gateway, names: Iterable[str]) -> str | None:
 
 
 class KeysByTables:
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, own: str | None) -> None:
+        """`own` is the token that the other commands call this gateway with; None where they have none."""
         self._place = place
+        self._own = own
 
     def create(self, key: NewKey) -> Made:
         from llm_gateway.catalog.config import PendingKey
@@ -146,8 +148,14 @@ class KeysByTables:
         found = asyncio.run(with_registry(self._place, lambda registry: list_keys(registry, time.time())))
         return [_shown(key, state) for key, state in found]
 
-    def is_own(self, name: str) -> bool:  # noqa: ARG002
-        return False  # AWS credentials stay
+    def is_own(self, name: str) -> bool:
+        from llm_gateway.domain.identity import lookup_id
+
+        if self._own is None:
+            return False
+        key_id = lookup_id(self._own)
+        known = asyncio.run(with_registry(self._place, lambda registry: registry.find_key(key_id)))
+        return known is not None and known.name == name
 
 
 def _shown(key: "VirtualKey", state: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ Models = Annotated[list[str] | None, typer.Option("--model", help="A model or pa
 Providers = Annotated[list[str] | None, typer.Option("--provider", help="A provider it may reach; may be repeated.")]
 Named = Annotated[str, typer.Argument(help="The key's name.", callback=a_name)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Force = Annotated[bool, typer.Option("--force", help="Even if it is the key that you call with.")]
 Role = Literal["caller", "team-admin", "admin"]
 
 _LONGEST_OVERLAP_S = 30 * 86400
@@ -73,6 +74,7 @@ def rotate(
     shell: Shell,
     name: Named,
     overlap: Annotated[str, typer.Option(help="How long the old key stays good: 30m, 1h, 7d; 0 ends it now.")] = "1h",
+    force: Force = False,
 ) -> None:
     """Make another key of the same name, with its limits and its budget, and show it once. The old one ends later."""
     from llm_gateway.cli.key_ways import told_time
@@ -81,6 +83,8 @@ def rotate(
     if overlap_s > _LONGEST_OVERLAP_S:
         raise typer.BadParameter("two keys of one name may overlap for 30 days at most")
     with _keys(shell) as way:
+        if not overlap_s:
+            _not_locked_out(shell, way, name, force=force)
         made = way.rotate(name, overlap_s)
     _show(shell, made)
     if made.others_end_at is not None and made.others_end_at > time.time():
@@ -91,16 +95,19 @@ def rotate(
 
 @keys.command("disable")
 @with_shell
-def disable(shell: Shell, name: Named) -> None:
+def disable(shell: Shell, name: Named, force: Force = False) -> None:
     """Switch a key off, with every token of its name."""
-    _switch(shell, name, enabled=False)
+    with _keys(shell) as way:
+        _not_locked_out(shell, way, name, force=force)
+        _switch(shell, way, name, enabled=False)
 
 
 @keys.command("enable")
 @with_shell
 def enable(shell: Shell, name: Named) -> None:
     """Switch a key on again. What was rotated stays as it is."""
-    _switch(shell, name, enabled=True)
+    with _keys(shell) as way:
+        _switch(shell, way, name, enabled=True)
 
 
 @keys.command("revoke")
@@ -109,14 +116,11 @@ def revoke(
     shell: Shell,
     name: Named,
     yes: Yes = False,
-    force: Annotated[bool, typer.Option("--force", help="Even if it is the key that this command calls with.")] = False,
+    force: Force = False,
 ) -> None:
     """End a key for good, with its limits and every token of its name. What it used stays in usage."""
     with _keys(shell) as way:
-        if way.is_own(name) and not force:
-            if not shell.out.confirm(f"{name} is the key that you call with: end it, and be locked out?"):
-                raise Failure(f"nothing was changed: {name} is the key that this command calls with; say --force")
-            yes = True
+        yes = _not_locked_out(shell, way, name, force=force) or yes
         shell.sure(f"Revoke the key {name}? Callers with it are refused within 30 seconds.", yes=yes)
         way.revoke(name)
     done = {"name": name, "revoked": True}
@@ -140,15 +144,23 @@ def _keys(shell: Shell, *, by_gateway: bool = False) -> "Iterator[Keys]":
     from llm_gateway.cli.key_ways import KeysByGateway, KeysByTables
 
     if shell.by_tables and not by_gateway:
-        yield KeysByTables(shell.place())
+        yield KeysByTables(shell.place(), shell.local_key)
         return
     with shell.gateway() as gateway:
         yield KeysByGateway(gateway)
 
 
-def _switch(shell: Shell, name: str, *, enabled: bool) -> None:
-    with _keys(shell) as way:
-        way.switch(name, enabled=enabled)
+def _not_locked_out(shell: Shell, way: "Keys", name: str, *, force: bool) -> bool:
+    """Whether a person said that it may be the key that the commands call with. Raises `Failure`."""
+    if force or not way.is_own(name):
+        return False
+    if not shell.out.confirm(f"{name} is the key that you call with: end it, and be locked out?"):
+        raise Failure(f"nothing was changed: {name} is the key that you call with; say --force")
+    return True
+
+
+def _switch(shell: Shell, way: "Keys", name: str, *, enabled: bool) -> None:
+    way.switch(name, enabled=enabled)
     state = "enabled" if enabled else "disabled"
     done = {"name": name, "enabled": enabled}
     shell.out.show(done, lambda: shell.out.say(f"{name} is {state}; it takes effect within 30 seconds"))

@@ -117,7 +117,7 @@ def _tested(gateway: "Gateway", name: str, model: str | None) -> dict[str, Any]:
     except Refused as refusal:
         if refusal.status in (401, 403, 404):
             raise
-        error = {"message": str(refusal), "code": refusal.code}
+        error = {"message": _advice(gateway, name) or str(refusal), "code": refusal.code}
         return {
             "object": "provider_test",
             "ok": False,
@@ -129,6 +129,16 @@ def _tested(gateway: "Gateway", name: str, model: str | None) -> dict[str, Any]:
             "error": error,
             "usage": None,
         }
+
+
+def _advice(gateway: "Gateway", name: str) -> str | None:
+    """For a provider without a key: the control plane's own words are for those who speak HTTP with it."""
+    from llm_gateway.cli.client import segment
+
+    provider = gateway.get(f"/admin/providers/{segment(name)}")
+    if provider["api_key"]["configured"] or not provider["enabled"]:
+        return None
+    return f"it has no key: llm-gateway secrets set {name}"
 
 
 def _ready(provider: dict[str, Any]) -> bool:

@@ -116,6 +116,14 @@ class Shell:
             raise Failure("nothing was changed")
 
     @property
+    def local_key(self) -> str | None:
+        """The token that `make run` gives its commands; None where they are about another gateway."""
+        from llm_gateway.local.run import DEFAULT_KEY
+
+        here = named(self.given, self.environ) == (None, None)
+        return self.environ.get("GATEWAY_API_KEY") or DEFAULT_KEY if here else None
+
+    @property
     def by_tables(self) -> bool:
         """Whether to work on the tables with AWS credentials: where no address was given, and no key for it."""
         url, _ = named(self.given, self.environ)

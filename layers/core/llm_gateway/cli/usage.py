@@ -1,7 +1,7 @@
 """`llm-gateway usage`: what was used, as a table with bars, as JSON, or as CSV."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -56,25 +56,34 @@ def ask(
 
 
 def _table(shell: Shell, dimensions: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Bars are of the cost, or of the calls where nothing cost anything."""
+    """Bars are of the cost, or of the calls where nothing cost anything. Calls without a price are told apart."""
     costs = [Decimal(row["cost_usd"]) for row in rows]
     amounts = costs if any(costs) else [Decimal(row["calls"]) for row in rows]
     most = max(amounts, default=Decimal(0))
+    total: dict[str, int] = {name: sum(row[name] for row in rows) for name in (*_SUMS, "unpriced")}
+    sums = (*_SUMS, "unpriced") if total["unpriced"] else _SUMS
     shown = [
         (
             *(row.get(name) for name in dimensions),
-            *(f"{row[name]:,}" for name in _SUMS),
-            told_usd(cost),
+            *(f"{row[name]:,}" for name in sums),
+            _cost(row, cost),
             bar(amount, most),
         )
         for row, cost, amount in zip(rows, costs, amounts, strict=True)
     ]
     if len(rows) > 1:
-        sums = (f"{sum(row[name] for row in rows):,}" for name in _SUMS)
-        shown.append(("total", *[""] * (len(dimensions) - 1), *sums, told_usd(sum(costs, Decimal(0))), ""))
-    numbers = ("CALLS", "ERRORS", "INPUT", "OUTPUT", "COST $")
+        counts = (f"{total[name]:,}" for name in sums)
+        shown.append(("total", *[""] * (len(dimensions) - 1), *counts, _cost(total, sum(costs, Decimal(0))), ""))
+    numbers = (*(name.removesuffix("_tokens").upper() for name in sums), "COST $")
     columns = (*(name.upper() for name in dimensions), *numbers, "")
     shell.out.table(columns, shown, right=numbers, empty="nothing was used in these days")
+    if total["unpriced"]:
+        shell.out.note("unpriced calls are in no cost: give their model a price under [prices] in gateway.toml")
+
+
+def _cost(counts: Mapping[str, Any], cost: Decimal) -> str | None:
+    """None where it is not known of any of the calls: that is not nothing."""
+    return None if counts["unpriced"] and counts["unpriced"] == counts["calls"] else told_usd(cost)
 
 
 def bar(amount: Decimal, most: Decimal) -> str:

@@ -174,6 +174,7 @@ class EmbeddedState:
             "Name": described["Name"],
             "Description": described.get("Description") or "",
             "Tags": described.get("Tags") or [],
+            "ClientRequestToken": value["VersionId"],
             **{field: value[field] for field in ("SecretString", "SecretBinary") if field in value},
         }
         self._db.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (described["Name"], json.dumps(image)))

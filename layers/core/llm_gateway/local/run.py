@@ -28,7 +28,7 @@ from llm_gateway.upstream.credentials import AwsCredentials, StaticCredentials
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from llm_gateway.catalog.config import GatewayConfig
+    from llm_gateway.catalog.config import ConfigError, GatewayConfig
 
 DEFAULT_KEY = "sk-local"
 WATCH_S = 1.0
@@ -132,7 +132,7 @@ def fill(setup: Setup, settings: Settings, endpoint: Endpoint) -> list[tuple[str
     """Tables, secrets, registry; (name, token) of the keys that were made. Raises `CannotRun`."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from llm_gateway.catalog.config import parse_config
+    from llm_gateway.catalog.config import ConfigError, parse_config
     from llm_gateway.errors import GatewayError
     from llm_gateway.local.seed import client, seed_secrets, seeded_keys
     from llm_gateway.local.tables import create_tables
@@ -141,15 +141,20 @@ def fill(setup: Setup, settings: Settings, endpoint: Endpoint) -> list[tuple[str
     try:
         create_tables(client("dynamodb", settings, endpoint.credentials), settings, streams=False)
         secrets = client("secretsmanager", settings, endpoint.credentials)
-        seed_secrets(secrets, settings.stack, seeded_keys(config, settings.stack, setup.environ))
+        seed_secrets(secrets, settings.stack, seeded_keys(config, settings.stack, setup.environ), print)
         return asyncio.run(fill_registry(setup, settings, endpoint))
+    except ConfigError as error:
+        raise CannotRun(told_fault(error), exit_code=3) from error
     except (BotoCoreError, ClientError, GatewayError) as error:
         raise CannotRun(f"the AWS at {endpoint.url} cannot be used: {error}") from error
 
 
 async def fill_registry(setup: Setup, settings: Settings, endpoint: Endpoint) -> list[tuple[str, str]]:
+    """Raises `ConfigError`, before the registry is changed, where what it is to hold makes no catalog."""
     from llm_gateway.adapters.aws_json import AwsJsonClient
     from llm_gateway.adapters.dynamodb_registry import DynamoDBRegistry
+    from llm_gateway.catalog.build import build_catalog
+    from llm_gateway.catalog.config import entries
     from llm_gateway.local.seed import seed_registry
     from llm_gateway.upstream.client import open_client
 
@@ -164,9 +169,19 @@ async def fill_registry(setup: Setup, settings: Settings, endpoint: Endpoint) ->
             timeout_s=10.0,
         )
         registry = DynamoDBRegistry(aws, settings.registry_table)
+        build_catalog(
+            await registry.load_catalog() if setup.config is None else entries(setup.config), settings.environment
+        )
         return await seed_registry(registry, setup.key, setup.config, print)
     finally:
         await http.close()
+
+
+def told_fault(error: "ConfigError") -> str:
+    """In one line: of the environment, or of what the registry has kept since an earlier run."""
+    text = "; ".join(error.faults)
+    wrong = text.removeprefix("environment: ")
+    return f"the environment is wrong: {wrong}" if wrong != text else f"the configuration cannot be used: {text}"
 
 
 def read_config(path: Path | None) -> "GatewayConfig | None":
@@ -183,13 +198,20 @@ def read_config(path: Path | None) -> "GatewayConfig | None":
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Settings as a laptop wants them: readable logs, and the API's description at /docs. Raises `CannotRun`."""
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
+
+    from llm_gateway.catalog.schema_values import Origin
 
     try:
         settings = Settings.from_environment({"LOG_FORMAT": "text", "DOCS": "true", **environ})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
         raise CannotRun(f"the environment is wrong: {faults}", exit_code=3) from error
+    try:
+        TypeAdapter(tuple[Origin, ...]).validate_python(settings.cors_origins)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]["msg"]
+        raise CannotRun(f"the environment is wrong: CORS_ORIGINS: {fault}", exit_code=3) from error
     if settings.log_level.upper() not in logging.getLevelNamesMapping():
         raise CannotRun(f"the environment is wrong: LOG_LEVEL: there is no level {settings.log_level!r}", exit_code=3)
     return settings

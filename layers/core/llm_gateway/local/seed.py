@@ -4,7 +4,8 @@ All of it goes through the same API as in a deployed stack, so nothing later nee
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import uuid4
 
 from llm_gateway.adapters.registry_edits import command_event
 from llm_gateway.catalog.config import GatewayConfig, PendingKey, entries, keys, pending_keys
@@ -18,12 +19,13 @@ from llm_gateway.upstream.credentials import AwsCredentials
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_secretsmanager.type_defs import TagTypeDef
+    from mypy_boto3_secretsmanager.type_defs import SecretListEntryTypeDef
 
 LOCAL_KEY_NAME = "local"
 _TRIES: Final = 5
 _MOST_NAMED: Final = 5
-SEEDED: "TagTypeDef" = {"Key": "llm-gateway:from", "Value": "environment"}
+_SEEDED: Final = "llm-gateway-environment-"
+"""What the id of a version begins with that comes from the environment. Whoever stores a key makes another version."""
 
 
 def local_key(token: str) -> VirtualKey:
@@ -52,22 +54,48 @@ def seeded_keys(config: GatewayConfig, stack: str, environ: Mapping[str, str]) -
     return keys
 
 
-def seed_secrets(client: "SecretsManagerClient", stack: str, keys: Mapping[str, str]) -> None:
+def seed_secrets(
+    client: "SecretsManagerClient", stack: str, keys: Mapping[str, str], tell: Callable[[str], None] | None = None
+) -> None:
     """Makes the secrets hold each key, by whole name, and removes what an earlier environment had left there.
 
-    A secret that came another way stays as it is. Raises `botocore.exceptions.ClientError`.
+    A key that came another way stays as it is; `tell` gets a line where the environment has another one. Raises
+    `botocore.exceptions.ClientError`.
     """
     prefixes = [f"{stack}/provider/", f"{stack}/team/"]
-    pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": prefixes}])
-    known = {secret["Name"]: secret.get("Tags", []) for page in pages for secret in page["SecretList"]}
+    pages = client.get_paginator("list_secrets").paginate(
+        Filters=[{"Key": "name", "Values": prefixes}], IncludePlannedDeletion=True
+    )
+    known = {secret["Name"]: secret for page in pages for secret in page["SecretList"]}
     for name, key in keys.items():
-        if name in known:
-            client.put_secret_value(SecretId=name, SecretString=key)
+        if name in known and _origin(known[name]) == "somebody":
+            kept = client.get_secret_value(SecretId=name, VersionStage="AWSCURRENT").get("SecretString")
+            if tell is not None and kept != key:
+                tell(f"llm-gateway keeps the key stored as {name}: the environment's is another, and is not used")
         else:
-            client.create_secret(Name=name, SecretString=key, Tags=[SEEDED])
-    for name, tags in known.items():
-        if name not in keys and SEEDED in tags:
+            _seed_secret(client, known.get(name), name, key)
+    for name, secret in known.items():
+        if name not in keys and _origin(secret) == "environment":
             client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+
+def _seed_secret(client: "SecretsManagerClient", before: "SecretListEntryTypeDef | None", name: str, key: str) -> None:
+    version = f"{_SEEDED}{uuid4().hex}"
+    if before is None:
+        client.create_secret(Name=name, SecretString=key, ClientRequestToken=version)
+        return
+    if before.get("DeletedDate"):
+        client.restore_secret(SecretId=name)
+    client.put_secret_value(SecretId=name, SecretString=key, ClientRequestToken=version)
+
+
+def _origin(secret: "SecretListEntryTypeDef") -> Literal["environment", "somebody"] | None:
+    """Who stored the key that it has; None where it has none, or waits for its deletion."""
+    versions = secret.get("SecretVersionsToStages", {})
+    current = next((version for version, stages in versions.items() if "AWSCURRENT" in stages), None)
+    if current is None or secret.get("DeletedDate"):
+        return None
+    return "environment" if current.startswith(_SEEDED) else "somebody"
 
 
 async def seed_registry(

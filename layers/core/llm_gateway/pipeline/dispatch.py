@@ -156,6 +156,9 @@ class Dispatcher:
         if provider.dialect not in self._dialects:
             return f"(Provider `{provider.name}` speaks `{provider.dialect}`, which this version cannot translate.)"
         row = provider_rows().get(provider.name)
+        if provider.base_url is None:
+            variables = "".join(f"{name}, or " for name in row.base_url_env[:1]) if row is not None else ""
+            return f"(Provider `{provider.name}` has no address: set {variables}`base_url` in `[providers]`.)"
         variable = f"; locally, set {row.api_key_env[0]}" if row is not None and row.api_key_env else ""
         places = " or ".join(self.key_places(provider, None))
         role = " Or run with AWS credentials in the environment." if provider.credential == "sigv4" else ""

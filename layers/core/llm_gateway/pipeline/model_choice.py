@@ -7,7 +7,7 @@ from llm_gateway.domain.identity import VirtualKey
 from llm_gateway.errors import ModelNotFound, PermissionDenied
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.routing.permission import forbidden, within
-from llm_gateway.routing.resolve import named_providers, resolve
+from llm_gateway.routing.resolve import meant_provider, named_providers, resolve
 from llm_gateway.routing.route import Route
 
 
@@ -37,9 +37,11 @@ class ModelChoice:
         try:
             route = resolve(name, catalog, configured, others)
         except ModelNotFound as error:
-            if not missing or key.role != "admin":
+            meant = [one for each in (name, *others) if (one := meant_provider(each, catalog)) is not None]
+            lacking = [one for one in meant if one in missing or (one.enabled and one.base_url is None)]
+            if not lacking or key.role != "admin":
                 raise
-            raise ModelNotFound(f"{error.message} {self._what_is_missing(missing)}", param=error.param) from None
+            raise ModelNotFound(f"{error.message} {self._what_is_missing(lacking)}", param=error.param) from None
         if (group := forbidden(key.models, route)) is not None:
             named = group.name if group.name in others else route.requested
             param = "models" if group.name in others else "model"
@@ -55,4 +57,4 @@ class ModelChoice:
 
     def _what_is_missing(self, providers: list[Provider]) -> str:
         """For the operator: other callers are not told what secrets are called."""
-        return " ".join(self._dispatcher.what_is_missing(provider) for provider in providers)
+        return " ".join(dict.fromkeys(self._dispatcher.what_is_missing(provider) for provider in providers))

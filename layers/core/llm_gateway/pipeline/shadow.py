@@ -1,6 +1,6 @@
 """A copy of a request at another deployment, to compare: its answer is recorded, and nobody sees it.
 
-It has a ledger entry of its own, `<request id>-shadow` with the tag `shadow_of`, without a key, team or user: whoever
+It has a ledger entry of its own, `<request id>-shadow` with the tag `shadow=true`, without a key, team or user: whoever
 pays for the provider pays for it, and no budget of the caller's does. It takes the system's key of the provider.
 """
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from llm_gateway.pipeline.journey import Journey
 
 SUFFIX = "-shadow"
-TAG = "shadow_of"
+TAG = "shadow"
+"""Whose copy it is, its id says: a tag with an id in it would be a row of its own in the totals."""
 LONGEST_S = 120.0
 """Nobody waits for it, and a Lambda environment is kept by it."""
 MOST_AT_ONCE = 20
@@ -68,7 +69,7 @@ class Shadow:
             user=None,
             scopes=(),
             reserved_usd=None,
-            tags={**record.tags, TAG: record.request_id},
+            tags={**record.tags, TAG: "true"},
         )
 
     async def run(self) -> RequestRecord:

@@ -51,6 +51,18 @@ def named_providers(model: str | None, catalog: Catalog) -> list[Provider]:
     return [catalog.providers[name] for name in names if name is not None and _serves(name, catalog)]
 
 
+def meant_provider(model: str | None, catalog: Catalog) -> Provider | None:
+    """The one provider that `model` means, whether it can be called or not: its prefix's, else the default.
+
+    None for an alias, and for no model.
+    """
+    requested = model or catalog.default_model
+    if not requested or requested in catalog.aliases:
+        return None
+    prefix = catalog.providers.get(split(requested)[0])
+    return prefix or catalog.providers.get(catalog.default_provider or "")
+
+
 def _named(requested: str, catalog: Catalog, configured: Container[str], param: str = "model") -> Group:
     """The group of one name, without its fallbacks. `param` is the member of the request that said it."""
     if (alias := catalog.aliases.get(requested)) is not None:
@@ -67,7 +79,7 @@ def _named(requested: str, catalog: Catalog, configured: Container[str], param: 
         return Group(requested, (Deployment(prefix, rest),))
     default = catalog.default_provider
     if default is None or default not in configured or not _serves(default, catalog, requested):
-        raise _not_found(requested, _without_key(prefix, catalog, configured), param)
+        raise _not_found(requested, _why_not(prefix, catalog, configured), param)
     bare = prefix not in catalog.providers
     return Group(requested, (Deployment(default, requested),), names=(requested,) if bare else ())
 
@@ -196,9 +208,13 @@ def _serves(provider: str, catalog: Catalog, model: str | None = None) -> bool:
     return found is not None and found.enabled and found.base_url is not None and model not in found.switched_off
 
 
-def _without_key(prefix: str, catalog: Catalog, configured: Container[str]) -> str:
-    known = prefix in catalog.providers and prefix not in configured
-    return f" The provider `{prefix}` has no key here." if known else ""
+def _why_not(prefix: str, catalog: Catalog, configured: Container[str]) -> str:
+    provider = catalog.providers.get(prefix)
+    if provider is None or prefix in configured:
+        return ""
+    if not provider.enabled:
+        return f" The provider `{prefix}` is switched off here."
+    return f" The provider `{prefix}` has no {'address' if provider.base_url is None else 'key'} here."
 
 
 def _not_found(requested: str, hint: str = "", param: str = "model") -> ModelNotFound:

@@ -12,8 +12,9 @@ MODES: tuple["Mode", ...] = ("buffered", "stream")
 DIALECTS = ("openai_chat", "anthropic_messages", "gemini_generate_content", "bedrock_converse")
 
 Mode = Literal["buffered", "stream"]
-Bill = Literal["nothing", "told", "begun", "perhaps", "begun and told"]
-"""What a provider's calls may cost: nothing; exactly what it told; something, for what it had begun; or that or nothing,
+Bill = Literal["nothing", "told", "begun", "unread", "perhaps", "begun and told"]
+"""What a provider's calls may cost: nothing; exactly what it told; something, for what it had begun; up to all that the
+budget held for it, where it had begun and nobody read any of it; or that of what was begun, or nothing,
 where it has accepted a call and nobody can know what it did; what it told of the rest, and something for what it broke off."""
 
 

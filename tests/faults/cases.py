@@ -64,8 +64,8 @@ CLOCKS = (
         Case(
             name,
             play,
-            refused(504, lost="begun", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
-            fell_back(lost="begun", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
+            refused(504, lost="unread", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
+            fell_back(lost="unread", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
         )
         for name, play in SILENT
     ),
@@ -73,8 +73,8 @@ CLOCKS = (
         Case(
             name,
             play,
-            refused(504, lost="begun", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
-            fell_back(lost="begun", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
+            refused(504, lost="unread", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
+            fell_back(lost="unread", at_least_s=FIRST_TOKEN_S - 0.05, at_most_s=FIRST_TOKEN_S + 4),
             modes=("stream",),
             dialects=dialects,
         )
@@ -122,8 +122,8 @@ STATUSES = (
 
 BODIES = (
     Case("JSON cut at the right length", plays.half_json, refused(502, 3, at_most_s=PASSING_S), fell_back(2), modes=("buffered",)),
-    Case("content-length too long", plays.length_too_long, refused(502, 3, lost="begun", at_most_s=PASSING_S),
-         fell_back(2, lost="begun"), modes=("buffered",)),
+    Case("content-length too long", plays.length_too_long, refused(502, 3, lost="unread", at_most_s=PASSING_S),
+         fell_back(2, lost="unread"), modes=("buffered",)),
     Case("content-length too long, streamed", plays.length_too_long, broke(None, 3, at_most_s=PASSING_S), continued(2),
          modes=("stream",)),
     Case("content-length too short", plays.length_too_short, served(), served()),
@@ -153,8 +153,8 @@ STREAMS = (
              modes=("stream",), dialects=dialects)
         for name, play, dialects in _STALLS
     ),
-    Case("cut before content", plays.cut_before_content, refused(502, 3, lost="begun", at_most_s=PASSING_S),
-         fell_back(2, lost="begun"), modes=("stream",)),
+    Case("cut before content", plays.cut_before_content, refused(502, 3, lost="unread", at_most_s=PASSING_S),
+         fell_back(2, lost="unread"), modes=("stream",)),
     Case("error event before content", plays.error_event_first, refused({502, 503}, 3, lost="perhaps", at_most_s=PASSING_S),
          fell_back(2, lost="perhaps"), modes=("stream",)),
     Case("malformed event before content", plays.malformed_first, refused(502, 3, lost="perhaps", at_most_s=PASSING_S),
@@ -191,7 +191,7 @@ CASES: tuple[Case, ...] = (*CONNECTIONS, *CLOCKS, *STATUSES, *BODIES, *STREAMS, 
 
 REAL_TIME: tuple[Case, ...] = (
     Case("20 s to the first token, and 10 s allowed", plays.slow(20), None,
-         fell_back(lost="begun", at_least_s=9.9, at_most_s=15), timeouts={"first_token_s": 10, "idle_s": 30, "total_s": 60},
+         fell_back(lost="unread", at_least_s=9.9, at_most_s=15), timeouts={"first_token_s": 10, "idle_s": 30, "total_s": 60},
          dialects=("openai_chat",)),
 )  # fmt: skip
 """Not compressed; for `make faults` alone."""

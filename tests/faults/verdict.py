@@ -170,10 +170,12 @@ def _bill(result: Result, record: RequestRecord) -> Iterator[str]:
     primary = _bounds(own, "p", own_words, max(len(result.primary), expected.primary[1]))
     spare = _bounds(other, "s", rest, expected.spare[1])
     least, most = primary[0] + spare[0], primary[1] + spare[1]
+    if own in ("unread", "perhaps"):
+        most = max(most, record.reserved_usd or Decimal(0))
     billed = record.cost_usd
     if billed is None or not least <= billed <= most:
         yield f"billed {billed}, not {least}" + (f" to {most}" if most != least else "")
-    if own.startswith("begun") and billed is not None and billed <= least:
+    if own in ("begun", "unread", "begun and told") and billed is not None and billed <= least:
         yield f"billed {billed}: what the primary had begun is free"
     usage = result.got.usage
     if usage is not None:
@@ -194,6 +196,7 @@ def _bounds(bill: Bill, letter: str, words: int, calls: int) -> tuple[Decimal, D
         "nothing": (nothing, nothing),
         "told": (told, told),
         "begun": (nothing, most),
+        "unread": (nothing, most),
         "perhaps": (nothing, most),
         "begun and told": (told, told + most),
     }[bill]

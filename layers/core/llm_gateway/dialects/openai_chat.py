@@ -27,6 +27,7 @@ from llm_gateway.schemas.json_splice import (
     set_string_member,
     value_of,
 )
+from llm_gateway.schemas.json_text import parse_json
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
@@ -78,7 +79,7 @@ class OpenAIChat:
 
             return decode_moderation(body)
         try:
-            answer = orjson.loads(body)
+            answer = parse_json(body)
         except orjson.JSONDecodeError:
             raise UpstreamMalformed("The provider's answer is not JSON.") from None
         if not isinstance(answer, dict):

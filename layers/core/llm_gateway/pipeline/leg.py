@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, StreamTranslator
 from llm_gateway.domain.catalog import Deployment, Provider, Timeouts
 from llm_gateway.domain.usage import Attempt, Cost, Usage
-from llm_gateway.errors import GatewayError, UpstreamConnectTimeout, UpstreamCut, UpstreamTimeout
+from llm_gateway.errors import GatewayError, UpstreamCut, UpstreamTimeout
 from llm_gateway.metering.estimate import estimate_request_tokens, estimate_tokens
 from llm_gateway.pipeline.provider_keys import ProviderKey
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llm_gateway.pipeline.batches import Part
     from llm_gateway.pipeline.relay import StreamRelay
     from llm_gateway.routing.candidates import Candidate
+
+_ENDED_HERE = frozenset({"deadline_exceeded", "shutting_down"})
 
 Price = Callable[["Leg", Usage, str | None], Cost]
 """What a leg's usage costs at the model that answered, or at the one that was asked."""
@@ -88,6 +90,11 @@ class Leg:
         return self.sent_at
 
     @property
+    def reached(self) -> bool:
+        """Whether the provider has had any of its calls, and has not refused that."""
+        return any(part.reached for part in self.parts)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return self.parts[0].encoded.warnings
 
@@ -126,13 +133,14 @@ class Leg:
     def bill(self, price: Price, error: GatewayError | None, *, gone: bool) -> tuple[Usage, Cost]:
         """What it comes to. `error` is what the whole call failed with, where this leg knows of none of its own.
 
-        Under a hard budget what may have been written and was not read to its end costs the most that it can.
+        Under a hard budget what may have been written and was never read costs the most that it can.
         """
-        error, gone = self.error or error, gone or self.given_up
-        usage = self._usage(error, gone=gone)
+        error = self.error or error
+        usage = self._usage(error, gone=gone or self.given_up)
         cost = self.cost or price(self, usage, self.model)
-        unread = self.broken_off or (usage.estimated and (gone or error is not None))
-        return usage, replace(cost, usd=self.bound_usd) if unread and self.bound_usd is not None else cost
+        if self.bound_usd is not None and self._unread(usage, error, gone=gone):
+            cost = replace(cost, usd=self.bound_usd)
+        return usage, cost
 
     def in_tier(self, usage: Usage) -> Usage:
         """`usage` in the tier that was asked for, where the provider did not say in which it served."""
@@ -171,16 +179,30 @@ class Leg:
         if counted is not None:
             return self.in_tier(self._as_final(counted, unfinished=gone or error is not None))
         begun = translator is not None and (translator.started or translator.contents > 0)
-        if self.sent_at is None or (error is not None and not begun and not self._may_have_begun(error)):
+        if not begun and not self._may_have_begun():
             return Usage()
         return self.in_tier(estimate(self.request.fields, translator.text() if translator is not None else ""))
 
-    def _may_have_begun(self, error: GatewayError) -> bool:
+    def _unread(self, usage: Usage, error: GatewayError | None, *, gone: bool) -> bool:
+        """Whether the provider may have written much that nobody saw.
+
+        Of a stream that it broke off itself, or that fell silent in its midst, what came is nearly all there was.
+        """
+        if self.broken_off or not usage.estimated:
+            return self.broken_off
+        if gone or code_of(error) in _ENDED_HERE:
+            return True
+        translator = self.translator
+        begun = translator is not None and (translator.started or translator.contents > 0)
+        return (self.given_up or error is not None) and not begun
+
+    def _may_have_begun(self) -> bool:
         """Whether a provider that gave no answer may have worked on one all the same: it had the call, and time."""
+        if self.error is None:  # it ended well, or was broken off here: its caller left, another was faster, a shutdown
+            return self.status is not None or self.reached
         if self.status is not None:
-            return isinstance(error, UpstreamCut | UpstreamTimeout)
-        refused = bool(self.attempts) and self.attempts[-1].status is not None
-        return isinstance(error, UpstreamTimeout) and not isinstance(error, UpstreamConnectTimeout) and not refused
+            return isinstance(self.error, UpstreamCut | UpstreamTimeout)
+        return self.reached and isinstance(self.error, UpstreamTimeout)
 
     def _as_final(self, counted: Usage, *, unfinished: bool) -> Usage:
         """Counts that came on the way (Gemini's running totals) are short of what the provider bills in the end."""

@@ -129,6 +129,11 @@ class GatewayApp:
         (request_id,) = self.ledger.records
         return self.record(request_id, seconds=seconds)
 
+    def shut_down(self, *, grace_s: float) -> None:
+        """Begins to stop: what still runs after that many seconds is cancelled, as by Lambda's SIGTERM."""
+        self._server.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment] # whole seconds, by its type
+        self._server.should_exit = True
+
     def __enter__(self) -> Self:
         self._thread.start()
         while not self._server.started:

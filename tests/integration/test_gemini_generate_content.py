@@ -21,6 +21,7 @@ from llm_gateway.adapters.cached_secrets import CachedSecrets
 from llm_gateway.adapters.memory import MemorySecrets
 from llm_gateway.dialects.gemini_generate_content import GeminiGenerateContent
 from llm_gateway.domain.catalog import Provider, Quirks
+from llm_gateway.pipeline.batches import Part
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.provider_keys import SystemKeys
 from llm_gateway.schemas.openai_chat import read_embeddings_request
@@ -276,7 +277,7 @@ async def test_vertex_by_a_service_account(upstream: GeminiUpstream) -> None:
         for _ in range(2):
             encoded = dialect.encode("embeddings", request, "gemini-embedding-001", vertex)
             leg = leg_at(vertex, "gemini-embedding-001", within_s=120.0)
-            response = await dispatcher.send(leg, encoded)
+            response = await dispatcher.send(leg, Part(request, encoded))
             answer = dialect.decode("embeddings", request, "gemini-embedding-001", await response.read(1 << 20))
             await response.close()
             assert answer.usage is not None

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from llm_gateway import CredentialsMissing, Gateway, GatewayError
 from llm_gateway.library.parts import LazyOAuth
 from tests.fakes.gateway_app import GatewayApp
-from tests.fakes.openai_upstream import ChatStream, OpenAIUpstream, Reply, error
+from tests.fakes.openai_upstream import ChatStream, OpenAIUpstream, Reply, Stream, error
 
 HELLO = [{"role": "user", "content": "Hello there, how are you?"}]
 VERDICT = {
@@ -179,6 +179,15 @@ async def test_a_key_in_a_providers_refusal_is_masked(upstream: OpenAIUpstream) 
             await gateway.chat_completion("t", HELLO, provider="openai", model="m", credentials={"api_key": "sk-given"})
     assert refused.value.http_status == 401
     assert "sk-given" not in str(refused.value)
+
+
+async def test_comments_and_torn_emojis_of_a_stream_are_no_matter(upstream: OpenAIUpstream) -> None:
+    delta = rb'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"hi \ud83d"},"finish_reason":"stop"}]}'
+    upstream.script("m", Stream([b": one moment\n\n", b"data: " + delta + b"\n\n", b": still here\n\n"], pause_s=0.02))
+    async with Gateway(environ={"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "k"}) as gateway:
+        async with await gateway.chat_completion("t", HELLO, model="m", stream=True) as reading:
+            chunks = [chunk.content or "" async for chunk in reading]
+        assert "".join(chunks) == "hi \ufffd"
 
 
 async def test_a_stream_that_is_left_leaves_the_provider(upstream: OpenAIUpstream) -> None:

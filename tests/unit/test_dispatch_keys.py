@@ -10,9 +10,11 @@ from llm_gateway.dialects.loading import Dialects
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.ports import HttpRequest, HttpResponse
 from llm_gateway.errors import UpstreamError, UpstreamRejected, UpstreamUnreachable
+from llm_gateway.pipeline.batches import Part
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.leg import Leg
 from llm_gateway.pipeline.provider_keys import FirstKeys, GivenKeys, ProviderKey
+from llm_gateway.schemas.openai_chat import ModelRequest
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS
 from tests.fakes.legs import leg_at
 from tests.fakes.virtual_time import in_virtual_time, virtual_clock
@@ -75,7 +77,7 @@ async def send(upstream: Upstream, *, within_s: float = 120.0) -> Leg:
     dispatcher = Dispatcher(upstream, keys, Dialects(), KEY_AUTHORIZERS, print, clock=virtual_clock())
     leg = leg_at(CORP, within_s=within_s)
     try:
-        await dispatcher.send(leg, HELLO)
+        await dispatcher.send(leg, Part(ModelRequest(b"{}", {}, "m"), HELLO))
     except (UpstreamRejected, UpstreamUnreachable) as error:
         leg.error = error
     return leg

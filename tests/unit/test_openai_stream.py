@@ -138,3 +138,24 @@ def test_content_in_front_of_a_failure_still_goes_out() -> None:
     with pytest.raises(UpstreamMalformed):
         translator.finish(b"")
     assert translator.text() == "hihi"
+
+
+@pytest.mark.parametrize("empty", [b"data:\n\n", b"data\n\n", b"data: \n\n", b"event: ping\n\n", b"retry: 3000\n\n"])
+def test_an_event_without_data_is_dropped_wherever_it_stands(empty: bytes) -> None:
+    """OpenAI's SDK would parse the data, and there is none."""
+    whole = ROLE + WORD + END + DONE
+    assert run(empty + ROLE, WORD + empty, empty, END, empty, DONE) == whole
+    assert run(ROLE, WORD, END, rest=empty.rstrip(b"\n")) == whole
+
+
+def test_comments_pass() -> None:
+    comments = b": ping\n\n", b": one\r\n: two\r\n\r\n"
+    assert run(ROLE, WORD, *comments, END, DONE) == b"".join([ROLE, WORD, *comments, END, DONE])
+
+
+def test_an_emoji_torn_between_two_chunks_goes_on_as_it_came() -> None:
+    high, low = WORD.replace(b"hi", rb"\ud83d"), WORD.replace(b"hi", rb"\ude00")
+    translator = stream()
+    assert b"".join(map(translator.feed, [ROLE, high, low, high + WORD])) == ROLE + high + low + high + WORD
+    assert translator.text() == "\ufffd\ufffd\ufffdhi"
+    assert translator.feed(END) + translator.feed(DONE) + translator.finish(b"") == END + DONE

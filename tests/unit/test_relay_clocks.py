@@ -213,6 +213,27 @@ class TestTheWhole:
         await stream.aclose()
 
     @in_virtual_time
+    async def test_it_is_over_then_though_the_provider_was_waited_for_in_between(self) -> None:
+        watched = Watched(every(0.25, WORD), Timeouts(idle_s=5, total_s=40))
+        await watched.relay.open()
+        stream = watched.relay.stream()
+        await anext(stream)
+        await asyncio.sleep(20)
+        await anext(stream)
+        await asyncio.sleep(100)
+        assert watched.response.ended_at == pytest.approx(watched.start + 40)
+        await stream.aclose()
+        assert timers_of_the_relay() == 0
+
+    @in_virtual_time
+    async def test_a_caller_who_was_slow_has_the_provider_watched_again(self) -> None:
+        watched = Watched([(0, WORD), (0.5, WORD)], Timeouts(idle_s=5, total_s=400))
+        error = await watched.run(pause_s=100)
+        assert isinstance(error, UpstreamTimeout)
+        assert "no content for 5 s" in error.message
+        assert watched.after == pytest.approx(205)
+
+    @in_virtual_time
     async def test_a_buffered_body_has_an_end_too(self) -> None:
         clock = virtual_clock()
         response = ScriptedResponse(every(1, b"x", until=50))

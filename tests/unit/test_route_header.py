@@ -1,5 +1,7 @@
 """Specifies `x-gateway-route`: the way a request took, short enough for a header."""
 
+from dataclasses import replace
+
 import pytest
 
 from llm_gateway.dialects.loading import Dialects
@@ -15,6 +17,20 @@ from llm_gateway.schemas.openai_chat import ModelRequest
 
 CORP = Provider("corp", "openai_chat", "http://127.0.0.1:9/v1")
 REQUEST = ModelRequest(b'{"messages":[]}', {"messages": []}, "fast")
+
+
+def test_warnings_are_one_header_and_not_too_long_for_it() -> None:
+    few, many = leg("a"), leg("a")
+    encoded = few.parts[0].encoded
+    few.parts[0].encoded = replace(encoded, warnings=("seed was left out", "user was left out"))
+    many.parts[0].encoded = replace(
+        encoded, warnings=tuple(f"strict was dropped from tools[{at}]" for at in range(250))
+    )
+    assert leg_headers([few], "weighted", 0)["x-gateway-warning"] == "seed was left out; user was left out"
+    told = leg_headers([many], "weighted", 0)["x-gateway-warning"].split("; ")
+    assert 900 < len("; ".join(told)) <= 1024
+    assert told[:2] == ["strict was dropped from tools[0]", "strict was dropped from tools[1]"]
+    assert told[-1] == f"and {250 - len(told) + 1} more"
 
 
 def leg(

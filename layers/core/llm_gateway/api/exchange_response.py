@@ -1,6 +1,7 @@
 """Runs one exchange as an ASGI response: answer, last byte, and only then the accounts."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -18,6 +19,10 @@ from llm_gateway.pipeline.outcome import Outcome
 
 NO_DISCONNECT = "llm_gateway.no_disconnect"
 """A scope extension of servers that never tell when a caller leaves: nothing needs to watch then."""
+
+
+_LAST_BYTES_S = 1.0
+"""How long the caller has for its last bytes once the request's time is up."""
 
 
 class Driven(Protocol):
@@ -123,7 +128,9 @@ class ExchangeResponse(Response):
     async def _send_answer(self, send: Send, answer: Answer) -> None:
         try:
             await self._send_whole_or_stream(send, answer)
-        except OSError:  # a server that tells of a caller's leaving so (ASGI 2.4), the Lambda runtime among them
+        except OSError:
+            # A server tells of a caller's leaving so (ASGI 2.4), the Lambda runtime among them. Or it is the
+            # `TimeoutError` of one who reads no more, and holds a connection and a place among the key's calls.
             self._exchange.caller_gone()
 
     async def _send_whole_or_stream(self, send: Send, answer: Answer) -> None:
@@ -135,12 +142,12 @@ class ExchangeResponse(Response):
                 await send({"type": "http.response.body", "body": answer.body})
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send_stream(send, answer.stream)
+        await self._send_stream(send, answer.stream, answer.until)
 
-    async def _send_stream(self, send: Send, stream: AsyncGenerator[bytes, None]) -> None:
+    async def _send_stream(self, send: Send, stream: AsyncGenerator[bytes, None], until: float) -> None:
         last = b""
         try:
-            async with aclosing(stream):
+            async with aclosing(stream), _taken_until(until):
                 async for block in stream:
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         except GatewayError as error:
@@ -154,7 +161,8 @@ class ExchangeResponse(Response):
             raise
         except Exception as error:  # noqa: BLE001 - as above, but the status has gone out already
             last = in_band(self._crash(error))
-        await send({"type": "http.response.body", "body": last})
+        async with _taken_until(until):
+            await send({"type": "http.response.body", "body": last})
 
     def _stopped_by_server(self) -> bool:
         """Takes a cancellation back. True if the server made it (a deadline, a shutdown), not the caller by leaving."""
@@ -176,6 +184,11 @@ class ExchangeResponse(Response):
         error = InternalFailure("The gateway failed on this request. Its log has the reason under this request's id.")
         self._exchange.failed(error)
         return error
+
+
+def _taken_until(until: float) -> asyncio.Timeout:
+    """`TimeoutError` a moment after `until`, a reading of `time.perf_counter`."""
+    return asyncio.timeout(max(0.0, until - time.perf_counter()) + _LAST_BYTES_S if until < math.inf else None)
 
 
 def in_band(error: GatewayError) -> bytes:

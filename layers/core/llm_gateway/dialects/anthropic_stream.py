@@ -169,7 +169,9 @@ class AnthropicStream:
         if self._said is not None:
             return self._said
         plain = not self._calls and not self._refused and self._written_size < _LONGEST_TEXT
-        return Said("".join([orjson.loads(piece) for piece in self._pieces]), plain, self._opening)
+        unsent = sum("format" in detail for detail in self._detail_of.values())
+        content = "".join([orjson.loads(piece) for piece in self._pieces])
+        return Said(content, plain, self._opening, self._details - unsent)
 
     def _spliced(self, found: re.Match[bytes]) -> bytes | None:
         """The chunk for a delta like those before it. None for one that is the parser's, with nothing read of it."""

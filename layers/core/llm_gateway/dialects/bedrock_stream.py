@@ -125,7 +125,8 @@ class BedrockStream:
 
     def said(self) -> Said:
         opening = {name: value for name, value in orjson.loads(self._head + b"}").items() if name != "object"}
-        return Said("".join(self._content), plain=not self._calls, opening=opening)
+        details = len(self._thoughts) - len(self._redacted)
+        return Said("".join(self._content), plain=not self._calls, opening=opening, details=details)
 
     def _read(self, event: StreamEvent) -> bytes:
         if self._counted:

@@ -1,7 +1,9 @@
 """The rest of a broken stream, from another model, in the chunks of the first one.
 
 The caller sees one answer: one `id` and `created`, one role, text without a seam, and usage that counts both. `model`
-is the one that writes. Members of a chunk are edited in its bytes, so that everything else stays as it came.
+is the one that writes. Its `reasoning_details` count on from those that went out: merged with them, a signature would
+stand for a thought that it was not made for. Members of a chunk are edited in its bytes, so that everything else
+stays as it came.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,10 +13,11 @@ from typing import Any
 import orjson
 
 from llm_gateway.dialects.dialect import Said, SplitEvents, StreamTranslator
-from llm_gateway.dialects.openai_chat_stream import says_more
+from llm_gateway.dialects.openai_chat_stream import details_end, says_more
 from llm_gateway.dialects.seam import Seam
 from llm_gateway.domain.usage import Usage
 from llm_gateway.schemas.json_splice import elements, remove_member, set_member, value_of
+from llm_gateway.schemas.json_text import parse_json
 
 _DONE = b"[DONE]"
 _ONE_OF_A_STREAM = ("id", "created")
@@ -49,6 +52,9 @@ class ContinuedStream:
         self._first = said
         self._content: list[str] = []
         self._plain = said.plain
+        self._details = said.details
+        self._text_before = len(said.content)
+        """Characters of the content in front of the continuation's own first one."""
         self._one = {name: orjson.dumps(said.opening[name]) for name in _ONE_OF_A_STREAM if name in said.opening}
         self.started = False
 
@@ -84,7 +90,7 @@ class ContinuedStream:
         return self._inner.text()
 
     def said(self) -> Said:
-        return Said(self._first.content + "".join(self._content), self._plain, self._first.opening)
+        return Said(self._first.content + "".join(self._content), self._plain, self._first.opening, self._details)
 
     def feed(self, block: bytes) -> bytes:
         return self._joined(self._inner.feed(block))
@@ -99,7 +105,7 @@ class ContinuedStream:
     def _passed(self, data: bytes) -> bytes:
         if data.strip() == _DONE:
             return self._released(ended=True) + b"data: [DONE]\n\n"
-        chunk = orjson.loads(data)
+        chunk = parse_json(data)
         choice = _choice(chunk) or {}
         delta = _delta(choice)
         content = delta.get("content")
@@ -118,12 +124,13 @@ class ContinuedStream:
         if cut is None:
             return b""
         self._seam = None
+        self._text_before -= cut
         out = []
         for data, content in self._held:
             new = content[cut:]
             cut = max(0, cut - len(content))
             shown = data if new == content else _in_delta(data, partial(_with_content, new))
-            out.append(self._one_chunk(shown, orjson.loads(shown), new))
+            out.append(self._one_chunk(shown, parse_json(shown), new))
         self._held.clear()
         return b"".join(out)
 
@@ -138,6 +145,9 @@ class ContinuedStream:
                 return b""
             if "role" in delta:
                 data = _in_delta(data, lambda delta: remove_member(delta, "role"))
+            if delta.get("reasoning_details"):
+                data = _in_delta(data, self._with_details)
+                self._details = max(self._details, self._first.details + details_end(delta))
             if isinstance(content, str):
                 self._content.append(content)
             self._plain = self._plain and not says_more(delta) and choice.get("index", 0) == 0
@@ -147,6 +157,28 @@ class ContinuedStream:
         if isinstance(usage, dict):
             data = set_member(data, "usage", orjson.dumps(_summed(usage, self._before)))
         return b"data: " + data.replace(b"\n", b" ") + b"\n\n"
+
+    def _with_details(self, delta: bytes) -> bytes:
+        """The delta, its `reasoning_details` in their places in the whole answer."""
+        moved = [self._moved(detail) for detail in elements(value_of(delta, "reasoning_details") or b"[]")]
+        return set_member(delta, "reasoning_details", b"[" + b",".join(moved) + b"]")
+
+    def _moved(self, detail: bytes) -> bytes:
+        told = parse_json(detail)
+        if not isinstance(told, dict):
+            return detail
+        for name, before in (
+            ("index", self._first.details),
+            ("position", self._first.details),
+            ("offset", self._text_before),
+            ("span", self._text_before),
+        ):
+            match told.get(name):
+                case int(at):
+                    detail = set_member(detail, name, b"%d" % (at + before))
+                case [int(start), int(end)]:
+                    detail = set_member(detail, name, b"[%d,%d]" % (start + before, end + before))
+        return detail
 
 
 def _choice(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:

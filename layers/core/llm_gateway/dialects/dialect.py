@@ -79,6 +79,8 @@ class Said:
     choices), or where it is not known to the last character."""
     opening: Mapping[str, Any]
     """`id`, `created` and `model` of its chunks, as far as they had any."""
+    details: int = 0
+    """The first `index` that no member of its `reasoning_details` has: clients merge those of one index."""
 
 
 class StreamTranslator(Protocol):

@@ -40,6 +40,11 @@ class CandidateReader:
         self._thinking = False
         """Whether a detail of thoughts is open: something of it has been told, its signature has not."""
 
+    @property
+    def details(self) -> int:
+        """How many `reasoning_details` were begun."""
+        return self._details + self._thinking
+
     def read(self, candidate: Mapping[str, Any], arguments: Mapping[int, str]) -> list[Delta]:
         """The deltas, in order. `arguments` are the calls' JSON texts by the position of their part."""
         content = candidate.get("content")

@@ -143,7 +143,8 @@ class GeminiStream:
         model = self.model or self._asked_model
         opening = {"id": self._id or self._fallback_id, "created": self._created, "model": model}
         plain = self._plain and not self._readers.keys() - {0}
-        return Said("".join(self._content), plain, opening)
+        details = self._readers[0].details if 0 in self._readers else 0
+        return Said("".join(self._content), plain, opening, details)
 
     def _short(self, answer: Mapping[str, Any], data: bytes) -> bytes | None:
         """The chunk for one plain text or call, and its counts. None for any other event, of which nothing was read."""

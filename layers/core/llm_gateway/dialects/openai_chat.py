@@ -28,6 +28,7 @@ from llm_gateway.schemas.json_splice import (
     set_string_member,
     value_of,
 )
+from llm_gateway.schemas.json_text import parse_json
 from llm_gateway.schemas.openai_chat import ModelRequest
 
 _PATHS: dict[Endpoint, str] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
@@ -79,7 +80,7 @@ class OpenAIChat:
 
             return decode_moderation(body)
         try:
-            answer = orjson.loads(body)
+            answer = parse_json(body)
         except orjson.JSONDecodeError:
             raise UpstreamMalformed("The provider's answer is not JSON.") from None
         if not isinstance(answer, dict):

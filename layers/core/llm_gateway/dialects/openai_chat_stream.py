@@ -16,6 +16,7 @@ from llm_gateway.dialects.openai_usage import read_usage
 from llm_gateway.dialects.service_tier import named_tier
 from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamCut, UpstreamError, UpstreamFailed, UpstreamMalformed
+from llm_gateway.schemas.json_text import parse_json
 
 _DONE = b"[DONE]"
 _DONE_EVENT = b"data: [DONE]\n\n"
@@ -51,6 +52,7 @@ class OpenAIStream:
         self._texts: list[str] = []
         self._content: list[str] = []
         self._plain = True
+        self._details = 0
         self._opening: dict[str, Any] = {}
         self._said: Said | None = None
 
@@ -97,7 +99,7 @@ class OpenAIStream:
         if self._said is not None:
             return self._said
         self._fold()
-        return Said("".join(self._content), self._plain, self._opening)
+        return Said("".join(self._content), self._plain, self._opening, self._details)
 
     def _is_plain(self, block: bytes) -> bool:
         """Whether it is a line of JSON per event and none that has to be read."""
@@ -153,8 +155,10 @@ class OpenAIStream:
 
     def _passes(self, event: StreamEvent) -> bool:
         """Reads one event, and says whether the caller gets it."""
-        if self._done or not event.data:
-            return not self._done
+        if self._done:
+            return False
+        if not event.data.strip():
+            return _is_comment(event.raw)
         if event.data.strip() == _DONE:
             self._done = True
             return False
@@ -207,7 +211,7 @@ class OpenAIStream:
 
     def _fold(self) -> None:
         for event in self._split_events(b"".join(self._seen)):
-            if event.data:
+            if event.data.strip():
                 chunk = _object(event.data)
                 self._opening = self._opening or {name: chunk[name] for name in _OPENING if chunk.get(name)}
                 choices = chunk.get("choices")
@@ -224,6 +228,7 @@ class OpenAIStream:
         content = delta.get("content")
         if isinstance(content, str):
             self._content.append(content)
+        self._details = max(self._details, details_end(delta))
         if choice.get("index", 0) != 0 or says_more(delta):
             self._plain = False
 
@@ -246,14 +251,26 @@ def says_more(delta: Mapping[str, Any]) -> bool:
     return _has_content(beyond)
 
 
+def details_end(delta: Mapping[str, Any]) -> int:
+    """The first `index` after those of a delta's `reasoning_details`; 0 where it has none."""
+    details = delta.get("reasoning_details")
+    found = [detail.get("index") for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+    return max((index + 1 for index in found if isinstance(index, int)), default=0)
+
+
 def _has_content(delta: Mapping[str, Any]) -> bool:
     """Whether a delta holds anything but the role: text, a tool call, audio, or a field that is not known here."""
     return any(value not in (None, "", [], {}) for name, value in delta.items() if name != "role")
 
 
+def _is_comment(raw: bytes) -> bool:
+    """Whether an event without data has nothing to it but comments: for any other the SDKs parse the data it lacks."""
+    return all(line.startswith(b":") for line in raw.splitlines() if line)
+
+
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        chunk = orjson.loads(data)
+        chunk = parse_json(data)
     except orjson.JSONDecodeError:
         raise UpstreamMalformed("The provider sent an event that is not JSON.") from None
     if not isinstance(chunk, dict):

@@ -440,6 +440,8 @@ class HttpRequest:
     """Between two reads of the body."""
     renew: "Callable[[], HttpRequest] | None" = None
     """Makes it anew where a kept connection turns out dead and it is sent again: the first may be carried out yet."""
+    on_sent: "Callable[[], None] | None" = None
+    """Called once there is a connection and the request goes out on it: until then nobody can have worked on it."""
 
 
 class HttpResponse(Protocol):

@@ -14,8 +14,6 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-import orjson
-
 from llm_gateway.adapters.memory import MemoryLedger, MemoryRegistry
 from llm_gateway.adapters.memory_scopes import MemoryScopes
 from llm_gateway.domain.ports import HttpClient, Ledger, Registry, Scopes, SecretStore
@@ -29,6 +27,7 @@ from llm_gateway.library.running import RunningCall
 from llm_gateway.library.settled import SettledCalls
 from llm_gateway.observability.telemetry import Handler, Telemetry
 from llm_gateway.pipeline.call import Answer
+from llm_gateway.schemas.json_text import parse_json
 from llm_gateway.upstream.authorize import KEY_AUTHORIZERS, Authorizer, SignedByRole
 from llm_gateway.upstream.client import open_client
 from llm_gateway.upstream.credentials import NoCredentials, RoleCredentials
@@ -270,7 +269,7 @@ class Gateway:
     async def _whole(self, call: RunningCall, read: Callable[[Mapping[str, Any], RequestRecord], _Answer]) -> _Answer:
         answer = await self._answered(call)
         await call.end()
-        return read(orjson.loads(answer.body), call.record)
+        return read(parse_json(answer.body), call.record)
 
     async def _answered(self, call: RunningCall) -> Answer:
         try:

@@ -94,6 +94,8 @@ class PluginClient:
         if path != "chat/completions":
             raise InvalidRequest(f"Provider `{name}` makes chat completions only.", param="model")
         key = request.headers.get("authorization", "").removeprefix("Bearer ") or None
+        if request.on_sent is not None:
+            request.on_sent()
         return await _ask(self._plugins[name], orjson.loads(request.body), key)
 
     async def close(self) -> None:

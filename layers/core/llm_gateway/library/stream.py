@@ -13,6 +13,7 @@ from llm_gateway.domain.usage import Usage
 from llm_gateway.errors import UpstreamMalformed
 from llm_gateway.library.answers import ChatChunk, read_chunk
 from llm_gateway.library.running import RunningCall
+from llm_gateway.schemas.json_text import parse_json
 from llm_gateway.upstream.framing import split_events
 
 
@@ -118,12 +119,12 @@ class ChatStream:
 
 
 def _chunks(block: bytes) -> list[ChatChunk]:
-    return [_chunk(event.data) for event in split_events(block) if event.data != b"[DONE]"]
+    return [_chunk(event.data) for event in split_events(block) if event.data and event.data != b"[DONE]"]
 
 
 def _chunk(data: bytes) -> ChatChunk:
     try:
-        raw = orjson.loads(data)
+        raw = parse_json(data)
     except orjson.JSONDecodeError:
         raise UpstreamMalformed("A chunk of the provider's stream is not JSON.") from None
     if not isinstance(raw, dict):

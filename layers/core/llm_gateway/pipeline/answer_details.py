@@ -13,6 +13,9 @@ from llm_gateway.schemas.json_splice import add_member, set_member
 
 _LONGEST_ROUTE: Final = 1024
 _LONGEST_CODE: Final = 64
+_LONGEST_WARNING: Final = 1024
+"""Characters of all warnings together: an answer whose headers are too long for the platform is lost, and was paid."""
+_MORE: Final = "and {} more"
 STREAM_HEADERS: Mapping[str, str] = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -32,7 +35,7 @@ def leg_headers(legs: Sequence[Leg], strategy: Strategy, overhead_s: float) -> d
     if len(legs) > 1:
         headers["x-gateway-attempts"] = str(len(legs))
     if leg.warnings:
-        headers["x-gateway-warning"] = "; ".join(leg.warnings)
+        headers["x-gateway-warning"] = _as_one(leg.warnings)
     return headers
 
 
@@ -68,6 +71,19 @@ def with_details(body: bytes, provider: str, latency_ms: int, cost: str | None) 
     told = {"provider": provider, "latency_ms": latency_ms, "cost_usd": cost}
     put = set_member if b'"x_gateway"' in body else add_member
     return put(body, "x_gateway", orjson.dumps(told))
+
+
+def _as_one(warnings: Sequence[str]) -> str:
+    """All of them, or those that there is room for and how many more there are."""
+    told = "; ".join(warnings)
+    if len(told) <= _LONGEST_WARNING:
+        return told
+    kept = 0
+    room = _LONGEST_WARNING - len(_MORE.format(len(warnings)))
+    while kept < len(warnings) and len(warnings[kept]) + 2 <= room:
+        room -= len(warnings[kept]) + 2
+        kept += 1
+    return "; ".join([*warnings[:kept], _MORE.format(len(warnings) - kept)])
 
 
 def _header_text(name: str) -> str:

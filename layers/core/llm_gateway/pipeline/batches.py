@@ -13,7 +13,7 @@ import orjson
 from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, EncodedRequest
 from llm_gateway.domain.catalog import Provider
 from llm_gateway.domain.usage import Cost, Usage, total_usage
-from llm_gateway.errors import UpstreamConnectTimeout, UpstreamCut, UpstreamMalformed, UpstreamTimeout
+from llm_gateway.errors import UpstreamCut, UpstreamMalformed, UpstreamTimeout
 from llm_gateway.metering.cost import total_cost
 from llm_gateway.pipeline.dispatch import Dispatcher
 from llm_gateway.pipeline.leg import Leg, Price, estimate
@@ -25,12 +25,17 @@ _AT_ONCE = 8
 _LONGEST_ANSWER = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Part:
     """A request for some of the inputs, as it came and as it goes up."""
 
     request: ModelRequest
     encoded: EncodedRequest
+    reached: bool = False
+    """It went out to the provider, which has not refused it."""
+
+    def went_out(self) -> None:
+        self.reached = True
 
 
 def parts_of(request: ModelRequest, dialect: Dialect, model: str, provider: Provider) -> list[Part]:
@@ -87,14 +92,14 @@ class BatchCalls:
         async with self._slots:
             try:
                 headers, body = await self._answer(part)
-            except (asyncio.CancelledError, UpstreamCut, UpstreamTimeout) as error:
-                self._leg.broken_off = self._leg.broken_off or not isinstance(error, UpstreamConnectTimeout)
+            except (asyncio.CancelledError, UpstreamCut, UpstreamTimeout):
+                self._leg.broken_off = self._leg.broken_off or part.reached
                 raise
         model = self._leg.deployment.model
         self._done[at] = self._leg.dialect.decode("embeddings", part.request, model, body, headers)
 
     async def _answer(self, part: Part) -> tuple[Mapping[str, str], bytes]:
-        response = await self._dispatcher.send(self._leg, part.encoded)
+        response = await self._dispatcher.send(self._leg, part)
         try:
             return response.headers, await response.read(_LONGEST_ANSWER)
         finally:

@@ -47,3 +47,5 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
+    until: float = math.inf
+    """When the caller must have taken the stream, on the clock of `Call.started`."""

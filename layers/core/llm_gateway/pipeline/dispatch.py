@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from llm_gateway.catalog.providers import provider_rows
 from llm_gateway.dialects.dialect import Dialect, EncodedRequest
-from llm_gateway.domain.catalog import Deployment, Provider, Timeouts
+from llm_gateway.domain.catalog import Deployment, Provider
 from llm_gateway.domain.ports import HttpClient, HttpRequest, HttpResponse
 from llm_gateway.domain.usage import Attempt
 from llm_gateway.errors import (
@@ -25,6 +26,9 @@ from llm_gateway.pipeline.keyless import KnownKeyless
 from llm_gateway.pipeline.leg import Leg, failed_attempt
 from llm_gateway.pipeline.provider_keys import KeyResolver, ProviderKey
 from llm_gateway.upstream.authorize import Authorizer, Unauthorized, authorizer_of
+
+if TYPE_CHECKING:
+    from llm_gateway.pipeline.batches import Part
 
 _LONGEST_ERROR_BODY = 1 << 20
 _LONGEST_REFUSAL_S = 10.0
@@ -84,10 +88,11 @@ class Dispatcher:
         self.keyless.note(provider.name, team, has_key=found)
         return found
 
-    async def send(self, leg: Leg, encoded: EncodedRequest) -> HttpResponse:
-        """The provider's answer with a 2xx status; the caller closes it.
+    async def send(self, leg: Leg, part: "Part") -> HttpResponse:
+        """The provider's answer to a part of the leg with a 2xx status; the caller closes it.
 
-        Whose key was sent is `leg.key`; what failed on the way joins `leg.attempts`. A refusal that is the
+        Whose key was sent is `leg.key`; what failed on the way joins `leg.attempts`, and whether the provider had the
+        part is `part.reached`. A refusal that is the
         key's own is followed by the next key (`KeyTurns`), one of what was made of the key (a token, a role's
         credentials) by another one, once; all within the time that the first byte has.
         Raises `UpstreamError` and its kin.
@@ -113,16 +118,19 @@ class Dispatcher:
             status: int | None = None
             headers: Mapping[str, str] = {}
             try:
-                sent = await self._request(provider, encoded, model, key, leg.timeouts, within_s)
+                sent = await self._request(leg, part, key, within_s)
                 response = await self._http.send(sent)
             except UpstreamRejected as error:
                 refusal = error  # of whoever gives access tokens for the key
             except UpstreamError as error:
+                if isinstance(error, UpstreamConnectTimeout):
+                    part.reached = False  # what it went out on was a stale connection, and there is no other
                 leg.attempts.append(self._failed(leg, None, error, began))
                 raise
             else:
                 if 200 <= response.status < 300:
                     return response
+                part.reached = False
                 status, headers = response.status, response.headers
                 refusal = await self._refusal(leg.dialect, response, key)
             leg.attempts.append(self._failed(leg, status, refusal, began))
@@ -173,20 +181,14 @@ class Dispatcher:
             return ()
         return await self._keys.resolve(provider, team)
 
-    async def _request(
-        self,
-        provider: Provider,
-        encoded: EncodedRequest,
-        model: str,
-        key: ProviderKey | None,
-        timeouts: Timeouts,
-        first_byte_s: float,
-    ) -> HttpRequest:
+    async def _request(self, leg: Leg, part: "Part", key: ProviderKey | None, first_byte_s: float) -> HttpRequest:
+        provider, encoded, timeouts = leg.provider, part.encoded, leg.timeouts
         authorizer = authorizer_of(provider, self._authorizers)
         if key is None and authorizer.needs_key:
             lacking = "neither a key nor AWS credentials" if provider.credential == "sigv4" else "no key"
             raise ModelNotFound(
-                f"The model `{model}` cannot be served: provider `{provider.name}` has {lacking}.", param="model"
+                f"The model `{leg.deployment.model}` cannot be served: provider `{provider.name}` has {lacking}.",
+                param="model",
             )
         url = _url(provider, encoded)
         headers = {
@@ -206,6 +208,7 @@ class Dispatcher:
             first_byte_s=first_byte_s,
             # Before the first content its own time counts, which may be the longer one.
             idle_s=max(timeouts.idle_s, timeouts.first_token_s),
+            on_sent=part.went_out,
         )
 
 

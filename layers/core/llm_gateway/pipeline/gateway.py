@@ -250,7 +250,9 @@ class Exchange:
         }
         if leg.decoded is None:
             headers |= STREAM_HEADERS
-            return Answer(headers, stream=journey.recovering(self.call.recovery, leg).stream(leg))
+            return Answer(
+                headers, b"", journey.recovering(self.call.recovery, leg).stream(leg), journey.calls.total_until
+            )
         headers["content-type"] = "application/json"
         usd = self.outcome.spent(journey.price).usd
         cost = None if usd is None else format_usd(usd)

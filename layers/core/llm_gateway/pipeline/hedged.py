@@ -40,9 +40,9 @@ async def hedged(
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-    for each in calls.values():
+    for call, each in calls.items():
         if each is not winner and each.error is None:
-            await journey.give_up(each)
+            await _end_loser(journey, call, each)
     journey.settles_on(winner)
     if leg.given_up and hedging.given_up(leg.deployment.name, journey.took_s(leg), streamed=streamed):
         journey.attempts.tell_circuit(leg, UpstreamTimeout("It keeps silent until others have answered."))
@@ -66,6 +66,15 @@ async def _first_answer(journey: "Journey", calls: dict[_Called, Leg]) -> tuple[
             journey.attempts.note(leg, why)
         if last is not None:
             return last
+
+
+async def _end_loser(journey: "Journey", call: _Called, leg: Leg) -> None:
+    """Its call is over: cancelled, or it ended in the very turn of the loop in which the other one answered."""
+    if not call.cancelled() and call.exception() is None and (why := call.result()) is not None:
+        await journey.fail(leg, why)
+        journey.attempts.note(leg, why)
+    else:
+        await journey.give_up(leg)
 
 
 def _done(calls: dict[_Called, Leg]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gateway.dialects.dialect import DecodedAnswer, Dialect, StreamTranslator
 from llm_gateway.domain.catalog import Deployment, Provider, Timeouts
 from llm_gateway.domain.usage import Attempt, Cost, Usage
-from llm_gateway.errors import GatewayError, UpstreamConnectTimeout, UpstreamCut, UpstreamTimeout
+from llm_gateway.errors import GatewayError, UpstreamCut, UpstreamTimeout
 from llm_gateway.metering.estimate import estimate_request_tokens, estimate_tokens
 from llm_gateway.pipeline.provider_keys import ProviderKey
 from llm_gateway.schemas.openai_chat import ModelRequest
@@ -88,6 +88,11 @@ class Leg:
     def begun_at(self) -> float:
         assert self.sent_at is not None, "it was not sent"
         return self.sent_at
+
+    @property
+    def reached(self) -> bool:
+        """Whether the provider has had any of its calls, and has not refused that."""
+        return any(part.reached for part in self.parts)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -174,7 +179,7 @@ class Leg:
         if counted is not None:
             return self.in_tier(self._as_final(counted, unfinished=gone or error is not None))
         begun = translator is not None and (translator.started or translator.contents > 0)
-        if self.sent_at is None or (error is not None and not begun and not self._may_have_begun(error)):
+        if not begun and not self._may_have_begun():
             return Usage()
         return self.in_tier(estimate(self.request.fields, translator.text() if translator is not None else ""))
 
@@ -191,12 +196,13 @@ class Leg:
         begun = translator is not None and (translator.started or translator.contents > 0)
         return (self.given_up or error is not None) and not begun
 
-    def _may_have_begun(self, error: GatewayError) -> bool:
+    def _may_have_begun(self) -> bool:
         """Whether a provider that gave no answer may have worked on one all the same: it had the call, and time."""
+        if self.error is None:  # it ended well, or was broken off here: its caller left, another was faster, a shutdown
+            return self.status is not None or self.reached
         if self.status is not None:
-            return isinstance(error, UpstreamCut | UpstreamTimeout)
-        refused = bool(self.attempts) and self.attempts[-1].status is not None
-        return isinstance(error, UpstreamTimeout) and not isinstance(error, UpstreamConnectTimeout) and not refused
+            return isinstance(self.error, UpstreamCut | UpstreamTimeout)
+        return self.reached and isinstance(self.error, UpstreamTimeout)
 
     def _as_final(self, counted: Usage, *, unfinished: bool) -> Usage:
         """Counts that came on the way (Gemini's running totals) are short of what the provider bills in the end."""

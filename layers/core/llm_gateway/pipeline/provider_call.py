@@ -105,7 +105,7 @@ class ProviderCall:
         return min(ends, leg.begun_at + leg.timeouts.total_s)
 
     async def _send(self, leg: Leg) -> HttpResponse:
-        response = await self._dispatcher.send(leg, leg.parts[0].encoded)
+        response = await self._dispatcher.send(leg, leg.parts[0])
         leg.status = response.status
         return response
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llm_gateway.dialects.continuation import Continued, Prefill, continued_request, prefill_style
 from llm_gateway.dialects.dialect import Said, StreamTranslator
-from llm_gateway.errors import UpstreamError
+from llm_gateway.errors import GatewayError, UpstreamError
 from llm_gateway.metering.estimate import estimate_tokens
 from llm_gateway.pipeline.leg import Leg
 from llm_gateway.routing.candidates import Candidate
@@ -40,7 +40,7 @@ class RecoveringStream:
             else:
                 return
 
-    async def _continued(self, leg: Leg, error: UpstreamError) -> Leg:
+    async def _continued(self, leg: Leg, error: GatewayError) -> Leg:
         assert leg.translator is not None
         said = leg.translator.said()
         if not self._recovers or leg.translator.whole or not said.plain:
@@ -51,9 +51,8 @@ class RecoveringStream:
             self._journey.begin(leg)
             try:
                 await self._journey.calls.stream(leg, to_its_end=False, wrapped=self._continuation(leg, said))
-            except UpstreamError as failed:
-                leg.masked(failed)
-                error = failed
+            except GatewayError as failed:  # also a key that is lacking, or cannot be read
+                error = leg.masked(failed)
             else:
                 self._journey.attempts.succeeded(leg)
                 return leg

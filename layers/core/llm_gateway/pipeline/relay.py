@@ -4,7 +4,8 @@ Nothing is given out before the first content, so that a failure before it still
 After it a failure is raised where the caller's next bytes would have been.
 
 Only content stops a clock, whatever else drips: one timer ends the response when it is due. It is moved on when it
-fires, not with every chunk. While the caller takes its time the provider is not blamed for it.
+fires, not with every chunk. While the caller takes its time the provider is not blamed for it, but the whole is over
+when it is over.
 """
 
 import asyncio
@@ -71,6 +72,8 @@ class StreamRelay:
         self._whole_at: float | None = None
         self._held = b""
         self._reading = False
+        self._lagging = False
+        """The caller takes longer than the provider may, and only the end of the whole is awaited."""
         self._ended = False
         self._ended_well = False
         self._timer: asyncio.TimerHandle | None = None
@@ -154,10 +157,11 @@ class StreamRelay:
         """None at the end, however it came, where all of the answer is there."""
         if self._translator.complete:
             return None
-        if self._content_came or self._timer is None:
+        if self._content_came or self._lagging or self._timer is None:
             self._content_at = self._now()
             self._content_came = False
-            if self._timer is None:  # the first read, or the caller took longer than the provider may
+            if self._lagging or self._timer is None:
+                self._lagging = False
                 # Early enough for what follows the first content too, so that its coming moves no timer.
                 self._set_timer(min(self._due(), self._content_at + self._timeouts.idle_s))
         self._reading = True
@@ -243,6 +247,9 @@ class StreamRelay:
             self._set_timer(self._due())
         elif self._reading or self._whole_at is not None or now >= self._total_until:
             self._response.end(self._overdue(now))
+        else:
+            self._lagging = True
+            self._set_timer(self._total_until)
 
     def _overdue(self, now: float) -> UpstreamTimeout:
         if self._whole_at is not None:

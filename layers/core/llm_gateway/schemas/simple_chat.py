@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from llm_gateway.errors import InvalidRequest, UpstreamMalformed
+from llm_gateway.schemas.json_text import parse_json
 from llm_gateway.schemas.openai_chat import check_model_name, read_object
 
 LONGEST_SESSION_ID: Final = 128
@@ -76,7 +77,7 @@ def read_reply(body: bytes) -> Reply:
     Raises `UpstreamMalformed` where there is no message.
     """
     try:
-        answer = orjson.loads(body)
+        answer = parse_json(body)
         choice = answer["choices"][0]
         message = choice["message"]
         text = str(message.get("content") or message.get("refusal") or "")

@@ -118,6 +118,8 @@ class EchoClient:
         behaviour = behaviour_of(body["model"])
         if behaviour == "unreachable":
             raise UpstreamUnreachable("no connection to echo: the model's name asks for it")
+        if request.on_sent is not None:
+            request.on_sent()
         if behaviour == "no-answer":
             await asyncio.sleep(request.first_byte_s)
             raise UpstreamTimeout(f"echo did not answer within {request.first_byte_s:g} s")

@@ -198,6 +198,8 @@ class NetworkClient:
         origin.busy.add(connection)
         on_free = partial(origin.free, connection)
         response = connection.exchange(head, request.body, head_only=head_only, limits=limits, on_free=on_free)
+        if request.on_sent is not None:
+            request.on_sent()
         try:
             await response.wait_head()
         except NeverAnswered:

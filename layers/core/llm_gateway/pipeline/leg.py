@@ -178,8 +178,7 @@ class Leg:
         counted = self.counted if translator is None else translator.usage
         if counted is not None:
             return self.in_tier(self._as_final(counted, unfinished=gone or error is not None))
-        begun = translator is not None and (translator.started or translator.contents > 0)
-        if not begun and not self._may_have_begun():
+        if not self._has_content and not self._may_have_begun():
             return Usage()
         return self.in_tier(estimate(self.request.fields, translator.text() if translator is not None else ""))
 
@@ -192,9 +191,12 @@ class Leg:
             return self.broken_off
         if gone or code_of(error) in _ENDED_HERE:
             return True
-        translator = self.translator
-        begun = translator is not None and (translator.started or translator.contents > 0)
-        return (self.given_up or error is not None) and not begun
+        return (self.given_up or error is not None) and not self._has_content
+
+    @property
+    def _has_content(self) -> bool:
+        """Whether any of a stream's answer has come."""
+        return self.translator is not None and (self.translator.started or self.translator.contents > 0)
 
     def _may_have_begun(self) -> bool:
         """Whether a provider that gave no answer may have worked on one all the same: it had the call, and time."""
